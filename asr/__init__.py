@@ -1,0 +1,55 @@
+"""asr: offline English speech recognition with deep LSTM networks trained with CTC.
+
+A file goes through these rooms, in this order:
+
+    audio          files, standard input, video sound tracks -> 16 kHz mono blocks
+    segment        cut points at pauses in long recordings
+    features       torchaudio log-mel frames, whole or as samples arrive
+    model          deep LSTM -> log-probabilities of characters and phones
+    decoding       log-probabilities -> labels
+    align          where each word sits and how sure we are
+    transcript     Word, Segment, Transcript
+    formats        Transcript -> txt, json, jsonl, srt, vtt, tsv, ctm
+
+checkpoint keeps a model in one file, engine runs it, recognizer joins all of this; labels and text turn
+words into label ids. training/ makes models from manifests; evaluation counts their errors. commands/
+has one file a verb and cli the command tree; config reads TOML into the dataclass beside each room.
+
+    >>> from asr import Recognizer
+    >>> Recognizer.load().transcribe("talk.mp3").text
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from asr.recognizer import Recognizer as Recognizer
+    from asr.transcript import Segment as Segment
+    from asr.transcript import Transcript as Transcript
+    from asr.transcript import Word as Word
+
+__version__ = "0.1.0"
+__all__ = ["Recognizer", "Segment", "Transcript", "Word"]
+
+# OpenMP reads these when torch is imported. Threads that spin while they wait make an LSTM up to ten
+# times slower as soon as another process wants one of the cores; threads that sleep cost little.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
+
+_HOMES = {
+    "Recognizer": "asr.recognizer",
+    "Segment": "asr.transcript",
+    "Transcript": "asr.transcript",
+    "Word": "asr.transcript",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Public names, imported when first used: `import asr` stays cheap."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'asr' has no attribute '{name}'")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,135 @@
+"""A trained model in one file: weights and all that is needed to transcribe with them.
+
+The format is safetensors with JSON metadata: no classes, no paths, nothing that runs when loaded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from asr import config
+from asr.errors import AsrError, CheckpointError, OutputError
+from asr.features import FeatureConfig, LogMel
+from asr.labels import Labels
+from asr.model import AcousticModel, ModelConfig
+
+FORMAT = 1
+_KEY = "asr"
+
+
+@dataclass
+class Checkpoint:
+    """A model ready to run, its front end, the labels of its outputs, and where it comes from."""
+
+    model: AcousticModel
+    front_end: LogMel
+    labels: dict[str, Labels]
+    info: dict[str, Any] = field(default_factory=dict)  # plain values: data, configuration, results
+
+    @property
+    def n_weights(self) -> int:
+        return sum(p.numel() for p in self.model.parameters())
+
+
+def save(checkpoint: Checkpoint, path: str | Path, *, half: bool = False) -> None:
+    """Write a checkpoint; an older file of that name stays whole until the new one is complete.
+
+    half: store weights as float16, which halves the file; statistics stay float32.
+    """
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in checkpoint.model.state_dict().items():
+        narrow = half and tensor.dim() > 1
+        tensors[f"model.{name}"] = tensor.detach().to("cpu", torch.float16 if narrow else None).contiguous()
+    tensors["features.mean"] = checkpoint.front_end.mean.cpu()
+    tensors["features.deviation"] = checkpoint.front_end.deviation.cpu()
+    metadata = {
+        "format": FORMAT,
+        "model": dataclasses.asdict(checkpoint.model.config),
+        "features": dataclasses.asdict(checkpoint.front_end.config),
+        "labels": {
+            name: {"kind": labels.kind, "symbols": list(labels.symbols)}
+            for name, labels in checkpoint.labels.items()
+        },
+        "info": checkpoint.info,
+    }
+    write_atomically(path, lambda file: save_file(tensors, file, {_KEY: json.dumps(metadata)}))
+
+
+def load(path: str | Path) -> Checkpoint:
+    """Read a checkpoint, ready for inference on the CPU; CheckpointError says what is wrong with it."""
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such model file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = (file.metadata() or {}).get(_KEY)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: not a readable model file ({str(error).splitlines()[0]})") from None
+    if metadata is None:
+        raise CheckpointError(f"{path}: a safetensors file, but not a model of asr")
+    try:
+        data = json.loads(metadata)
+        if data["format"] > FORMAT:
+            raise CheckpointError(
+                f"{path}: format {data['format']} is newer than this program reads ({FORMAT}); update asr"
+            )
+        model = AcousticModel(config.from_mapping(data["model"], ModelConfig))
+        front_end = LogMel(config.from_mapping(data["features"], FeatureConfig))
+        front_end.mean.copy_(tensors.pop("features.mean"))
+        front_end.deviation.copy_(tensors.pop("features.deviation"))
+        model.load_state_dict({name.removeprefix("model."): t for name, t in tensors.items()})
+        labels = {
+            name: Labels(entry["kind"], tuple(entry["symbols"])) for name, entry in data["labels"].items()
+        }
+        info = data["info"]
+    except CheckpointError:
+        raise
+    except (AsrError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path}: damaged or foreign model file ({reason})") from None
+    model.eval()
+    front_end.eval()
+    return Checkpoint(model, front_end, labels, info)
+
+
+def write_atomically(path: str | Path, write: Callable[[str], None]) -> None:
+    """Let write(temporary name) make a file, then give it its final name in one step."""
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        os.close(descriptor)
+        try:
+            write(temporary)
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except (OSError, SafetensorError) as error:
+        raise OutputError(f"{path}: cannot be written ({error})") from None
+
+
+def describe(checkpoint: Checkpoint) -> Mapping[str, Any]:
+    """The plain facts of a checkpoint, for `asr info`."""
+    model = checkpoint.model.config
+    return {
+        "weights": checkpoint.n_weights,
+        "model": dataclasses.asdict(model),
+        "features": dataclasses.asdict(checkpoint.front_end.config),
+        "labels": {name: len(labels) for name, labels in checkpoint.labels.items()},
+        **checkpoint.info,
+    }

@@ -1,0 +1,115 @@
+"""asr evaluate MANIFEST: error rates of a model, by corpus and in total."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from asr.errors import ExitStatus, OutputError
+
+if TYPE_CHECKING:
+    from asr.evaluation import Evaluation
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "evaluate",
+        description="Transcribe the recordings of a manifest and compare with its texts. Both are "
+        "normalised as for training: lower case, no punctuation, numbers as words.",
+    )
+    parser.add_argument("manifest", metavar="MANIFEST", help="JSON lines with audio, text, duration")
+    parser.add_argument("-m", "--model", default="english", metavar="NAME|PATH", help="(default: english)")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: auto)")
+    parser.add_argument("-t", "--threads", type=int, metavar="N", help="CPU threads")
+    parser.add_argument("--corpus", metavar="NAME", help="only the rows of this corpus")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N rows")
+    parser.add_argument("--lexicon", metavar="FILE", help="count phone errors by these pronunciations")
+    parser.add_argument(
+        "--errors", metavar="FILE", help="write the utterances with errors, aligned, the worst first"
+    )
+    parser.add_argument("--json", action="store_true", help="the figures as one JSON object")
+
+
+def run(args: argparse.Namespace) -> ExitStatus:
+    from asr.errors import ManifestError
+    from asr.manifest import read_manifest
+
+    utterances = read_manifest(args.manifest)
+    if args.corpus:
+        utterances = [u for u in utterances if u.corpus == args.corpus]
+        if not utterances:
+            raise ManifestError(f"{args.manifest}: no rows of corpus {args.corpus}")
+    if args.limit:
+        utterances = utterances[: args.limit]
+
+    from asr.evaluation import error_report, evaluate
+    from asr.labels import Lexicon
+    from asr.recognizer import Recognizer
+
+    lexicon = Lexicon.load(args.lexicon) if args.lexicon else None
+    recognizer = Recognizer.load(args.model, device=args.device, threads=args.threads)
+    with _progress(len(utterances), quiet=args.quiet) as on_progress:
+        evaluation = evaluate(recognizer, utterances, lexicon, on_progress)
+    if args.errors:
+        try:
+            with open(args.errors, "w", encoding="utf-8") as file:
+                file.write(error_report(evaluation))
+        except OSError as error:
+            raise OutputError(f"{args.errors}: cannot be written ({error.strerror})") from None
+    _show(evaluation, as_json=args.json)
+    return ExitStatus.OK
+
+
+def _show(evaluation: Evaluation, *, as_json: bool) -> None:
+    from asr.evaluation import sum_counts
+
+    rows = []
+    for corpus, results in evaluation.by_corpus().items():
+        words = sum_counts([result.words for result in results])
+        characters = sum_counts([result.characters for result in results])
+        phones = sum_counts([result.phones for result in results])
+        rows.append(
+            {
+                "corpus": corpus,
+                "utterances": len(results),
+                "words": words.length,
+                "wer": round(100 * words.rate, 2),
+                "cer": round(100 * characters.rate, 2),
+                "per": round(100 * phones.rate, 2) if phones.length else None,
+                "substitutions": words.substitutions,
+                "deletions": words.deletions,
+                "insertions": words.insertions,
+            }
+        )
+    factor = evaluation.seconds_taken / max(evaluation.seconds_of_audio, 1e-9)
+    if as_json:
+        import json
+
+        print(json.dumps({"corpora": rows, "real_time_factor": round(factor, 5)}))
+        return
+    names = list(rows[0])
+    table = [names] + [["-" if row[n] is None else str(row[n]) for n in names] for row in rows]
+    widths = [max(len(line[i]) for line in table) for i in range(len(names))]
+    for line in table:
+        cells = [line[0].ljust(widths[0])] + [c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True)]
+        print("  ".join(cells))
+    print(
+        f"{evaluation.seconds_of_audio:.0f} s of audio in {evaluation.seconds_taken:.0f} s: "
+        f"real-time factor {factor:.4f} ({1 / max(factor, 1e-9):.0f} x real time)"
+    )
+
+
+@contextlib.contextmanager
+def _progress(total: int, *, quiet: bool) -> Iterator[Callable[[int], None] | None]:
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("transcribing", total=total)
+        yield lambda n_done: progress.update(task, completed=n_done)

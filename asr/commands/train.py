@@ -1,0 +1,87 @@
+"""asr train CONFIG.toml [key=value ...]: train an acoustic model."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from asr.errors import ExitStatus
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    parser = subparsers.add_parser(
+        "train",
+        description="Train an acoustic model as a TOML file says. A run that was interrupted goes on "
+        "where it stopped when the same command is given again.",
+    )
+    parser.add_argument("config", metavar="CONFIG.toml")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="e.g. training.seed=2")
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    parser.add_argument("-t", "--threads", type=int, metavar="N", help="CPU threads")
+    parser.add_argument("--restart", action="store_true", help="begin anew instead of resuming")
+    return parser
+
+
+def run(args: argparse.Namespace) -> ExitStatus:
+    from asr import config
+    from asr.training.trainer import RunConfig, Trainer
+
+    resolved = config.load(args.config, args.overrides, RunConfig)
+    import torch
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    if args.device == "cuda" and not torch.cuda.is_available():
+        from asr.errors import UsageError
+
+        raise UsageError("--device cuda: no usable CUDA device")
+    device = None if args.device == "auto" else torch.device(args.device)
+    trainer = Trainer(resolved, device)
+    with _Progress(quiet=getattr(args, "quiet", False)) as progress:
+        trainer.prepare(progress.on_data)
+        if not args.restart and trainer.resume():
+            print(f"resuming {resolved.output} at update {trainer.update}", file=sys.stderr)
+        trainer.train(progress.on_update)
+    print(f"{resolved.output}/best.safetensors")
+    return ExitStatus.OK
+
+
+class _Progress:
+    """A bar with the time left on a terminal; nothing elsewhere (metrics.jsonl has it all)."""
+
+    def __init__(self, quiet: bool) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        console = Console(stderr=True)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>5.1f} %"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            disable=quiet or not console.is_terminal,
+        )
+        self._task = self._bar.add_task("reading audio", total=1.0)
+
+    def __enter__(self) -> _Progress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def on_data(self, done: int, total: int) -> None:
+        self._bar.update(self._task, completed=done, total=total)
+
+    def on_update(self, trainer: Any) -> None:
+        error = trainer.results.get("word_error")
+        shown = f", word error {100 * error:.1f} %" if error is not None else ""
+        self._bar.update(
+            self._task,
+            description=f"epoch {trainer.epoch + 1}, update {trainer.update}{shown}",
+            completed=trainer.progress,
+            total=1.0,
+        )

@@ -1,0 +1,546 @@
+"""asr transcribe: recordings -> text, subtitles or data, on stdout or in a folder."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import math
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from asr.errors import AsrError, ExitStatus, OutputError, UsageError
+from asr.formats import FORMATS, render
+from asr.transcript import Segment, Transcript
+
+if TYPE_CHECKING:
+    from asr.audio import AudioReader
+    from asr.recognizer import Recognizer
+
+logger = logging.getLogger(__name__)
+
+# These say themselves which recording they are about, so several on stdout need no heading.
+_SELF_NAMING = frozenset({"json", "jsonl", "ctm"})
+
+_EXAMPLES = """\
+examples:
+  asr transcribe talk.mp3                          the words, on standard output
+  asr transcribe talk.mp4 -f srt > talk.srt        subtitles
+  asr transcribe recordings/ --recursive -f txt,json -o transcripts/ --skip-existing
+  sox talk.wav -t wav - | asr transcribe -
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = subparsers.add_parser(
+        "transcribe",
+        description="Turn recordings into text.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "paths",
+        nargs="+",
+        metavar="PATH",
+        help="a sound or video file, a directory of them, or - for standard input",
+    )
+
+    output = parser.add_argument_group("output")
+    output.add_argument(
+        "-f",
+        "--output-format",
+        action="append",
+        type=_formats,
+        metavar="FORMAT",
+        help=f"{', '.join(FORMATS)} or all; repeatable or comma separated (default: txt)",
+    )
+    output.add_argument(
+        "-o",
+        "--output-dir",
+        type=Path,
+        metavar="DIR",
+        help="write DIR/NAME.FORMAT for each recording instead of standard output",
+    )
+    output.add_argument(
+        "--word-timestamps",
+        action="store_true",
+        help="list the words with times and probabilities in json and jsonl",
+    )
+    output.add_argument(
+        "--skip-existing",
+        action="store_true",
+        help="leave out what DIR already holds",
+    )
+
+    model = parser.add_argument_group("model")
+    model.add_argument(
+        "-m",
+        "--model",
+        default="english",
+        metavar="NAME|PATH",
+        help="name of a shipped model, or a model's path (default: english)",
+    )
+    model.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: auto)"
+    )
+    model.add_argument("-t", "--threads", type=_count, metavar="N", help="CPU threads")
+    model.add_argument(
+        "--batch-size",
+        type=_count,
+        default=8,
+        metavar="N",
+        help="pieces of a recording computed at once: more is faster and needs more memory"
+        " (default: 8)",
+    )
+
+    audio = parser.add_argument_group("input")
+    audio.add_argument(
+        "--recursive", action="store_true", help="look into the folders of a directory too"
+    )
+    audio.add_argument(
+        "--channels",
+        type=_channels,
+        default="mix",
+        metavar="mix|split|N",
+        help="mix all, transcribe each apart, or take the Nth, from 1 (default: mix)",
+    )
+    audio.add_argument(
+        "--offset", type=_offset, default=0.0, metavar="SECONDS", help="begin here (default: 0)"
+    )
+    audio.add_argument(
+        "--duration", type=_duration, metavar="SECONDS", help="stop after so much (default: all)"
+    )
+    audio.add_argument(
+        "--raw",
+        action="store_true",
+        help="standard input is mono 16-bit little-endian samples without a header",
+    )
+    audio.add_argument(
+        "--sample-rate", type=_count, metavar="HZ", help="of the raw samples (default: 16000)"
+    )
+
+
+def _formats(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    unknown = [name for name in names if name not in (*FORMATS, "all")]
+    if unknown or not names:
+        raise argparse.ArgumentTypeError(
+            f"no format {', '.join(unknown) or repr(text)}; there are {', '.join(FORMATS)} and all"
+        )
+    return [format for name in names for format in (FORMATS if name == "all" else (name,))]
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 1 or more")
+    return int(text)
+
+
+def _channels(text: str) -> str | int:
+    if text in {"mix", "split"}:
+        return text
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not mix, split or a number from 1 on")
+    return int(text)
+
+
+def _offset(text: str) -> float:
+    return _seconds(text, "0 or more", lambda seconds: seconds >= 0)
+
+
+def _duration(text: str) -> float:
+    return _seconds(text, "more than 0", lambda seconds: seconds > 0)
+
+
+def _seconds(text: str, wanted: str, is_allowed: Callable[[float], bool]) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not math.isfinite(seconds) or not is_allowed(seconds):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time in seconds, {wanted}")
+    return seconds
+
+
+@dataclass(frozen=True)
+class _Recording:
+    """One input. path is None for standard input; place: where it lies in the directory named."""
+
+    path: Path | None
+    place: Path
+
+    @property
+    def source(self) -> str | Path:
+        return "-" if self.path is None else self.path
+
+    @property
+    def name(self) -> str:
+        """What documents and headings call it: valid Unicode, unlike some file names."""
+        return "stdin" if self.path is None else os.fsencode(self.path).decode("utf-8", "replace")
+
+    @property
+    def message_name(self) -> str:
+        return "standard input" if self.path is None else str(self.path)
+
+
+def run(args: argparse.Namespace) -> ExitStatus:
+    formats = list(
+        dict.fromkeys(name for names in args.output_format or [["txt"]] for name in names)
+    )
+    _check(args, formats)
+    recordings, n_failed = _find(args.paths, recursive=args.recursive)
+    n_inputs = len(recordings) + n_failed
+    if args.output_dir is not None:
+        _prepare(args.output_dir)
+    # formats -> where each goes; None: standard output
+    work: list[tuple[_Recording, dict[str, Path | None]]] = []
+    for recording, stem in zip(recordings, _stems(recordings), strict=True):
+        targets = {
+            format: None if args.output_dir is None else args.output_dir / f"{stem}.{format}"
+            for format in formats
+        }
+        if args.skip_existing:
+            targets = {
+                format: path for format, path in targets.items() if path and not path.exists()
+            }
+        if targets:
+            work.append((recording, targets))
+        else:
+            logger.info("%s: skipped, its results exist", recording.message_name)
+    n_failed += _transcribe_all(args, work, with_headings=n_inputs > 1)
+    if n_failed and n_inputs > 1:
+        logger.info("%d of %d inputs failed", n_failed, n_inputs)
+    return ExitStatus.SOME_FAILED if n_failed else ExitStatus.OK
+
+
+def _check(args: argparse.Namespace, formats: Sequence[str]) -> None:
+    """Raises UsageError for options that contradict each other or where they are used."""
+    if args.output_dir is None and len(formats) > 1:
+        raise UsageError(
+            f"{', '.join(formats)}: standard output can hold one format; give --output-dir DIR"
+        )
+    if args.output_dir is None and args.skip_existing:
+        raise UsageError("--skip-existing: needs --output-dir DIR, where the results may exist")
+    if args.sample_rate is not None and not args.raw:
+        raise UsageError("--sample-rate: is for raw samples; give --raw too, or leave it out")
+    if args.raw and args.paths != ["-"]:
+        raise UsageError("--raw: is for standard input; give - as the only input, and < FILE")
+    if args.output_dir is None and sys.stdout is None:
+        raise OutputError("standard output: is closed; give --output-dir DIR")
+    if "-" in args.paths and sys.stdin is not None and sys.stdin.isatty():
+        raise UsageError("-: standard input is a terminal; pipe a recording into it")
+
+
+def _find(paths: Sequence[str], *, recursive: bool) -> tuple[list[_Recording], int]:
+    """The recordings behind the paths, each once, and how many paths lead to none (reported)."""
+    recordings: dict[str, _Recording] = {}
+    n_failed = 0
+    for name in paths:
+        path = Path(name)
+        if name == "-":
+            recordings.setdefault("-", _Recording(None, Path("stdin")))
+        elif os.path.isdir(path):
+            from asr.audio import find_audio
+
+            try:
+                found = find_audio(path, recursive)
+            except AsrError as error:
+                logger.error("%s", error)
+                n_failed += 1
+                continue
+            for member in found:
+                place = Path(os.path.relpath(member, path))
+                recordings.setdefault(os.path.abspath(member), _Recording(member, place))
+        elif _is_missing(path):
+            logger.error("%s: no such file or directory; check the path", path)
+            n_failed += 1
+        else:
+            recordings.setdefault(os.path.abspath(path), _Recording(path, Path(path.name)))
+    return list(recordings.values()), n_failed
+
+
+def _is_missing(path: Path) -> bool:
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:  # opening it will tell the reason
+        return False
+    return False
+
+
+def _stems(recordings: Sequence[_Recording]) -> list[str]:
+    """Where the results of each recording go, without extension: never two in one place.
+
+    Usually the place without its suffix. Recordings that would share it keep the suffix when they
+    lie in one folder (x.wav.txt, x.mp3.txt), and else as many folders as tell them apart (a/x.txt,
+    b/x.txt).
+    """
+    places: list[list[str]] = []  # of each recording: names to choose from, shorter first
+    siblings = Counter(
+        os.path.abspath(recording.path.with_suffix("")).casefold()
+        for recording in recordings
+        if recording.path is not None
+    )
+    for recording in recordings:
+        if recording.path is None:
+            places.append(["stdin"])
+            continue
+        shared = siblings[os.path.abspath(recording.path.with_suffix("")).casefold()] > 1
+        place = recording.place if shared else recording.place.with_name(recording.place.stem)
+        names = [str(place)]
+        folders = Path(os.path.abspath(recording.path)).parts[1 : -len(place.parts)]
+        for folder in reversed(folders):
+            place = folder / place
+            names.append(str(place))
+        names.append(str(place.with_name(recording.place.name)))
+        places.append(names)
+    depths = [0] * len(places)
+    while True:
+        stems = [names[depth] for names, depth in zip(places, depths, strict=True)]
+        uses = Counter(stem.casefold() for stem in stems)
+        clashing = [
+            index
+            for index, stem in enumerate(stems)
+            if uses[stem.casefold()] > 1 and depths[index] + 1 < len(places[index])
+        ]
+        if not clashing:
+            return stems
+        for index in clashing:
+            depths[index] += 1
+
+
+def _prepare(directory: Path) -> None:
+    """Make the output directory. Raises OutputError when nothing can be written there."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise OutputError(f"{directory}: is not a directory; name another --output-dir") from None
+    except OSError as error:
+        raise OutputError(f"{directory}: cannot be made ({error.strerror})") from error
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise OutputError(f"{directory}: no permission to write there; name another --output-dir")
+
+
+def _transcribe_all(
+    args: argparse.Namespace,
+    work: Sequence[tuple[_Recording, dict[str, Path | None]]],
+    *,
+    with_headings: bool,
+) -> int:
+    """Transcribe and write everything; how many recordings failed, each of them reported."""
+    recognizer: Recognizer | None = None
+    n_failed = 0
+    n_printed = 0
+    for number, (recording, targets) in enumerate(work, start=1):
+        label = recording.name if len(work) == 1 else f"{number}/{len(work)} {recording.name}"
+        with ExitStack() as stack:
+            try:
+                open_channel = stack.enter_context(_opener(recording, args))
+                channels = 1 if args.channels == "split" else args.channels
+                audio = stack.enter_context(open_channel(channels))
+            except UsageError:
+                raise
+            except Exception as error:
+                _report(recording, error, args.verbose)
+                n_failed += 1
+                continue
+            if recognizer is None:  # not before there is something to recognise
+                recognizer = _load(args)
+            try:
+                begin = time.perf_counter()
+                with _progress(label, audio.duration, quiet=args.quiet) as on_progress:
+                    transcript = _transcribe(recognizer, audio, open_channel, args, on_progress)
+                    seconds = time.perf_counter() - begin
+            except Exception as error:
+                _report(recording, error, args.verbose)
+                n_failed += 1
+                continue
+        logger.info(
+            "%s: %.1f s of audio in %.2f s (%.1f x real time)",
+            recording.message_name,
+            transcript.duration,
+            seconds,
+            transcript.duration / max(seconds, 1e-9),
+        )
+        for format, target in targets.items():
+            document = render(
+                transcript,
+                format,
+                file=recording.name,
+                model=recognizer.name,
+                word_timestamps=args.word_timestamps,
+            )
+            if target is None:
+                if with_headings and format not in _SELF_NAMING:
+                    gap = "\n" if n_printed else ""
+                    document = f"{gap}==> {recording.name} <==\n{document}"
+                _print(document)
+                n_printed += 1
+                continue
+            try:
+                _write(target, document)
+            except OutputError as error:
+                _report(recording, error, args.verbose)
+                n_failed += 1
+                break
+    return n_failed
+
+
+def _load(args: argparse.Namespace) -> Recognizer:
+    begin = time.perf_counter()
+    from asr.recognizer import Recognizer
+
+    recognizer = Recognizer.load(args.model, device=args.device, threads=args.threads)
+    logger.info("model %s loaded in %.2f s", recognizer.name, time.perf_counter() - begin)
+    return recognizer
+
+
+def _report(recording: _Recording, error: Exception, verbose: bool) -> None:
+    """One line that names the recording and the reason; the traceback of a surprise if verbose."""
+    message = " ".join(str(error).split())
+    if not isinstance(error, AsrError):
+        hint = "" if verbose else "; run with -v for the traceback"
+        message = f"unexpected {type(error).__name__}: {message}{hint}"
+    name = recording.message_name
+    surprise = verbose and not isinstance(error, AsrError)
+    logger.error(
+        "%s",
+        message if name in message else f"{name}: {message}",
+        exc_info=error if surprise else None,
+    )
+
+
+@contextmanager
+def _opener(
+    recording: _Recording, args: argparse.Namespace
+) -> Iterator[Callable[[str | int], AudioReader]]:
+    """Gives a function that opens the recording, mixed or one of its channels."""
+    from asr.audio import open_audio, spool_standard_input
+
+    with ExitStack() as stack:
+        source = recording.source
+        if recording.path is None and args.channels == "split":  # it will be opened repeatedly
+            source = stack.enter_context(spool_standard_input())
+        yield lambda channels: open_audio(
+            source,
+            channels=channels,
+            offset=args.offset,
+            duration=args.duration,
+            raw_sample_rate=(args.sample_rate or 16_000) if args.raw else None,
+            name=recording.message_name,
+        )
+
+
+def _transcribe(
+    recognizer: Recognizer,
+    audio: AudioReader,
+    open_channel: Callable[[str | int], AudioReader],
+    args: argparse.Namespace,
+    on_progress: Callable[[int, float], None],
+) -> Transcript:
+    """The transcript in times of the recording, whatever its offset.
+
+    audio: the first channel when they are transcribed apart, else all that is asked for.
+    on_progress: is called with the channels that are done and the seconds of the current one.
+    """
+    if args.channels != "split":
+        transcript = recognizer.transcribe_blocks(
+            audio, batch_size=args.batch_size, on_progress=partial(on_progress, 0)
+        )
+        return _shifted(transcript, args.offset)
+    segments: list[Segment] = []
+    duration = 0.0
+    for channel in range(1, audio.n_channels + 1):
+        with audio if channel == 1 else open_channel(channel) as samples:
+            transcript = recognizer.transcribe_blocks(
+                samples,
+                batch_size=args.batch_size,
+                on_progress=partial(on_progress, channel - 1),
+            )
+        segments += [replace(segment, channel=channel) for segment in transcript.segments]
+        duration = max(duration, transcript.duration)
+    segments.sort(key=lambda segment: segment.start)
+    return _shifted(Transcript(tuple(segments), duration), args.offset)
+
+
+def _shifted(transcript: Transcript, seconds: float) -> Transcript:
+    if not seconds:
+        return transcript
+    segments = [
+        replace(
+            segment,
+            start=segment.start + seconds,
+            end=segment.end + seconds,
+            words=tuple(
+                replace(word, start=word.start + seconds, end=word.end + seconds)
+                for word in segment.words
+            ),
+        )
+        for segment in transcript.segments
+    ]
+    return replace(transcript, segments=tuple(segments))
+
+
+@contextmanager
+def _progress(
+    label: str, duration: float | None, *, quiet: bool
+) -> Iterator[Callable[[int, float], None]]:
+    """A bar on a terminal, gone when it is done; nothing elsewhere.
+
+    duration: seconds of one channel; None if unknown.
+    """
+    if quiet or sys.stderr is None or not sys.stderr.isatty():
+        yield lambda n_channels_done, seconds: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.fields[heard]:.0f} s{task.fields[channel]}", markup=False),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(label, total=duration, heard=0.0, channel="")
+
+        def show(n_channels_done: int, seconds: float) -> None:
+            channel = f" of channel {n_channels_done + 1}" if n_channels_done else ""
+            progress.update(task, completed=seconds, heard=seconds, channel=channel)
+
+        yield show
+
+
+def _print(text: str) -> None:
+    """Onto standard output at once. Raises OutputError, or BrokenPipeError when nobody reads it."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"standard output: cannot be written ({error.strerror})") from error
+
+
+def _write(path: Path, text: str) -> None:
+    """A file that is there completely or not at all. Raises OutputError."""
+    temporary = path.with_name(f".asr-{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(temporary, "w", encoding="utf-8", newline="\n") as file:
+                file.write(text)
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror})") from error

@@ -1,0 +1,154 @@
+"""A Recognizer over a manifest -> error rates, errors and the worst utterances."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import jiwer
+import torch
+
+from asr.audio import SAMPLE_RATE, read_audio
+from asr.decoding.greedy import best_path
+from asr.labels import Lexicon, targets
+from asr.manifest import Utterance
+from asr.recognizer import Recognizer
+from asr.text import normalize
+
+
+@dataclass
+class Counts:
+    """Edits between references and hypotheses, in words, characters or phones."""
+
+    substitutions: int = 0
+    deletions: int = 0
+    insertions: int = 0
+    length: int = 0  # of the references
+
+    @property
+    def rate(self) -> float:
+        edits = self.substitutions + self.deletions + self.insertions
+        return edits / self.length if self.length else float(edits > 0)
+
+    def add(self, other: Counts) -> None:
+        self.substitutions += other.substitutions
+        self.deletions += other.deletions
+        self.insertions += other.insertions
+        self.length += other.length
+
+
+@dataclass(frozen=True)
+class Result:
+    """One utterance: normalised texts and what differs."""
+
+    utterance: Utterance
+    reference: str
+    hypothesis: str
+    words: Counts
+    characters: Counts
+    phones: Counts | None  # None: no phone output, no lexicon, or a word that is not in it
+
+
+@dataclass
+class Evaluation:
+    results: list[Result] = field(default_factory=list)
+    seconds_of_audio: float = 0.0
+    seconds_taken: float = 0.0
+
+    def by_corpus(self) -> dict[str, list[Result]]:
+        """Results of each corpus in order of first appearance, and of all together as "total"."""
+        groups: dict[str, list[Result]] = defaultdict(list)
+        for result in self.results:
+            groups[result.utterance.corpus or "-"].append(result)
+        if len(groups) > 1:
+            groups["total"] = self.results
+        return dict(groups)
+
+
+def sum_counts(counts: Sequence[Counts | None]) -> Counts:
+    total = Counts()
+    for one in counts:
+        if one is not None:
+            total.add(one)
+    return total
+
+
+def count_words(reference: str, hypothesis: str) -> Counts:
+    """Edits between two texts of blank-separated units."""
+    if not reference:  # jiwer refuses an empty reference
+        return Counts(insertions=len(hypothesis.split()))
+    measured = jiwer.process_words(reference, hypothesis)
+    return Counts(
+        measured.substitutions, measured.deletions, measured.insertions, len(reference.split())
+    )
+
+
+def count_characters(reference: str, hypothesis: str) -> Counts:
+    """Edits between two texts letter by letter, spaces included."""
+    if not reference:
+        return Counts(insertions=len(hypothesis))
+    measured = jiwer.process_characters(reference, hypothesis)
+    return Counts(measured.substitutions, measured.deletions, measured.insertions, len(reference))
+
+
+def evaluate(
+    recognizer: Recognizer,
+    utterances: Sequence[Utterance],
+    lexicon: Lexicon | None = None,
+    on_progress: Callable[[int], None] | None = None,
+) -> Evaluation:
+    """Transcribe every utterance by the path that files take, and count the errors.
+
+    Both texts are normalised as the training labels are. lexicon: to count phone errors as well.
+    """
+    evaluation = Evaluation()
+    began = time.perf_counter()
+    for n_done, utterance in enumerate(utterances, start=1):
+        samples = read_audio(utterance.audio)
+        outputs = list(recognizer.log_probs([samples]))
+        transcript = recognizer.decode(outputs)
+        reference, hypothesis = normalize(utterance.text), normalize(transcript.text)
+        phones = None
+        labels = recognizer.checkpoint.labels.get("phones")
+        target = targets(labels, reference, lexicon) if labels and lexicon else None
+        if labels and target and outputs:
+            spoken = best_path(torch.cat([output["phones"] for output in outputs]))
+            phones = count_words(labels.decode(target), labels.decode(spoken))
+        evaluation.results.append(
+            Result(
+                utterance,
+                reference,
+                hypothesis,
+                count_words(reference, hypothesis),
+                count_characters(reference, hypothesis),
+                phones,
+            )
+        )
+        evaluation.seconds_of_audio += len(samples) / SAMPLE_RATE
+        if on_progress:
+            on_progress(n_done)
+    evaluation.seconds_taken = time.perf_counter() - began
+    return evaluation
+
+
+def error_report(evaluation: Evaluation) -> str:
+    """Every utterance with errors, the worst first, reference and hypothesis aligned."""
+    wrong = [result for result in evaluation.results if result.reference != result.hypothesis]
+    wrong.sort(key=lambda result: (-result.words.rate, result.utterance.id))
+    parts = []
+    for result in wrong:
+        head = f"{result.utterance.id}\t{100 * result.words.rate:.1f} % word errors"
+        if result.reference:
+            aligned = jiwer.visualize_alignment(
+                jiwer.process_words(result.reference, result.hypothesis),
+                show_measures=False,
+                skip_correct=False,
+            )
+            # The library heads each sentence with its number; the utterance's name says more.
+            body = "\n".join(line for line in aligned.splitlines() if line[:4] in {"REF:", "HYP:", "    "})
+        else:
+            body = f"REF:\nHYP: {result.hypothesis}"
+        parts.append(f"{head}\n{body}\n")
+    return "\n".join(parts)

@@ -1,0 +1,53 @@
+"""Manifests: one utterance a line, as JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from asr.errors import ManifestError
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One recording and what is said in it. duration: seconds; audio: resolved against the manifest."""
+
+    id: str
+    audio: Path
+    text: str
+    duration: float
+    speaker: str = ""
+    corpus: str = ""
+
+
+def read_manifest(path: str | Path) -> list[Utterance]:
+    """All utterances of a manifest; relative audio paths are relative to the manifest's folder."""
+    path = Path(path)
+    utterances = []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ManifestError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            entry = json.loads(line)
+            utterance = Utterance(
+                id=str(entry.get("id", entry["audio"])),
+                audio=path.parent / entry["audio"],
+                text=str(entry["text"]),
+                duration=float(entry["duration"]),
+                speaker=str(entry.get("speaker", "")),
+                corpus=str(entry.get("corpus", "")),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ManifestError(
+                f"{path}:{number}: not an utterance ({type(error).__name__}: {error}); "
+                "needs audio, text and duration"
+            ) from None
+        utterances.append(utterance)
+    if not utterances:
+        raise ManifestError(f"{path}: holds no utterances")
+    return utterances

@@ -1,0 +1,158 @@
+"""Recognizer: audio -> Transcript. It holds no state of a recording and can be shared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from asr import align, checkpoint, pretrained
+from asr.audio import SAMPLE_RATE, open_audio
+from asr.checkpoint import Checkpoint
+from asr.engine import TorchEngine
+from asr.errors import CheckpointError
+from asr.labels import BLANK, SPACE_SYMBOL
+from asr.segment import GRID, cut, may_hold_speech
+from asr.transcript import Segment, Transcript
+
+_PAUSE_FRAMES = 15  # 0.6 seconds without a letter end a segment
+_LONGEST_SEGMENT_FRAMES = 1500  # a minute without a pause is decoded up to its longest gap
+
+
+class Recognizer:
+    """A model ready to transcribe.
+
+    >>> Recognizer.load("english").transcribe("talk.mp3").text
+    """
+
+    def __init__(self, model: Checkpoint, name: str, device: str = "auto") -> None:
+        if "characters" not in model.labels:
+            raise CheckpointError(f"{name}: has no characters among its outputs, which transcripts need")
+        self.name = name
+        self.checkpoint = model
+        self._labels = model.labels["characters"]
+        self._space = self._labels.symbols.index(SPACE_SYMBOL)
+        self._engine = TorchEngine(model, device)
+
+    @classmethod
+    def load(
+        cls, model: str | Path = "english", *, device: str = "auto", threads: int | None = None
+    ) -> Recognizer:
+        """A shipped model by its name, or any checkpoint by its path. threads: of the CPU."""
+        if threads:
+            torch.set_num_threads(threads)
+        path = pretrained.find(model)
+        return cls(checkpoint.load(path), str(model), device)
+
+    def transcribe(self, path: str | Path, *, batch_size: int = 8) -> Transcript:
+        """Transcript of an audio or video file."""
+        with open_audio(path) as audio:
+            return self.transcribe_blocks(audio, batch_size=batch_size)
+
+    def transcribe_blocks(
+        self,
+        blocks: Iterable[np.ndarray],
+        *,
+        batch_size: int = 8,
+        on_progress: Callable[[float], None] | None = None,
+    ) -> Transcript:
+        """Transcript of a recording that comes as 1-D float32 blocks at 16 kHz.
+
+        batch_size: pieces computed at once; memory grows with it and not with the recording.
+        on_progress: called with the seconds of audio that are done.
+        """
+        heard = _Counted(blocks)
+        outputs = self.log_probs(heard, batch_size=batch_size)
+        transcript = self.decode(outputs, on_progress)
+        return replace(transcript, duration=heard.seconds)
+
+    def decode(
+        self,
+        outputs: Iterable[dict[str, Tensor]],
+        on_progress: Callable[[float], None] | None = None,
+    ) -> Transcript:
+        """Transcript of the consecutive stretches that log_probs() gives."""
+        segments: list[Segment] = []
+        pending = torch.zeros(0, len(self._labels))
+        first_frame = 0  # of pending, in the recording
+        for stretch in outputs:
+            pending = torch.cat([pending, stretch["characters"]])
+            done = self._last_pause(pending)
+            segments += self._decode(pending[:done], first_frame)
+            pending, first_frame = pending[done:], first_frame + done
+            if on_progress:
+                on_progress((first_frame + len(pending)) * align.FRAME_SECONDS)
+        segments += self._decode(pending, first_frame)
+        return Transcript(tuple(segments), (first_frame + len(pending)) * align.FRAME_SECONDS)
+
+    def log_probs(
+        self, blocks: Iterable[np.ndarray], *, batch_size: int = 8
+    ) -> Iterator[dict[str, Tensor]]:
+        """Log-probabilities of consecutive stretches of a recording: {output: (frames', labels)}."""
+        pieces = cut(blocks)
+        while batch := list(islice(pieces, batch_size)):
+            for piece, outputs in zip(
+                batch, self._engine.log_probs([piece.samples for piece in batch]), strict=True
+            ):
+                kept = {name: output[piece.first : piece.last] for name, output in outputs.items()}
+                last = None if piece.last is None else piece.last * GRID
+                if not may_hold_speech(piece.samples[piece.first * GRID : last]):
+                    kept = {name: _only_blanks(output) for name, output in kept.items()}
+                yield kept
+
+    def _gaps(self, log_probs: Tensor) -> list[tuple[int, int]]:
+        """Runs [start, end) of frames whose likeliest label is no letter."""
+        path = log_probs.argmax(-1)
+        is_gap = torch.cat([path.new_zeros(1), ((path == BLANK) | (path == self._space)).long(), path.new_zeros(1)])
+        edges = is_gap.diff()
+        return list(
+            zip((edges == 1).nonzero().flatten().tolist(), (edges == -1).nonzero().flatten().tolist(), strict=True)
+        )
+
+    def _last_pause(self, log_probs: Tensor) -> int:
+        """How many frames can be decoded for good: up to the middle of the last pause, else 0."""
+        gaps = self._gaps(log_probs)
+        pauses = [gap for gap in gaps if gap[1] - gap[0] >= _PAUSE_FRAMES]
+        if pauses:
+            return sum(pauses[-1]) // 2
+        if len(log_probs) > _LONGEST_SEGMENT_FRAMES:
+            return sum(max(gaps, key=lambda gap: gap[1] - gap[0])) // 2 if gaps else len(log_probs)
+        return 0
+
+    def _decode(self, log_probs: Tensor, first_frame: int) -> list[Segment]:
+        """Segments between the pauses of (frames, labels)."""
+        middles = [
+            sum(gap) // 2 for gap in self._gaps(log_probs) if gap[1] - gap[0] >= _PAUSE_FRAMES
+        ]
+        segments = []
+        for start, end in zip([0, *middles], [*middles, len(log_probs)], strict=True):
+            offset = (first_frame + start) * align.FRAME_SECONDS
+            words = align.words(align.best_spans(log_probs[start:end]), self._labels, offset)
+            if words:
+                segments.append(Segment(words[0].start, words[-1].end, words))
+        return segments
+
+
+def _only_blanks(log_probs: Tensor) -> Tensor:
+    """The same shape with all probability on the blank."""
+    certain = torch.full_like(log_probs, -100.0)
+    certain[:, BLANK] = 0.0
+    return certain
+
+
+class _Counted:
+    """Blocks passed on, and how many seconds they held."""
+
+    def __init__(self, blocks: Iterable[np.ndarray]) -> None:
+        self._blocks = blocks
+        self.seconds = 0.0
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for block in self._blocks:
+            self.seconds += len(block) / SAMPLE_RATE
+            yield block

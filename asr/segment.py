@@ -1,0 +1,84 @@
+"""Where speech pauses: cut points in a long recording, and whether there is any speech at all.
+
+A recording is cut into pieces of 10 to 20 seconds where it is quietest. Each piece is heard with a
+second of its neighbours on either side, whose outputs are then dropped, so the outputs of all pieces
+join into one sequence as if the recording had been heard whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+SAMPLE_RATE = 16_000
+GRID = 640  # samples of one output frame: cuts lie on this grid so that output frames of pieces join
+_HOP = 160  # samples between two measurements of loudness
+
+
+@dataclass(frozen=True)
+class CutConfig:
+    shortest: float = 10.0  # seconds before a cut may come
+    longest: float = 20.0  # seconds; training heard nothing longer
+    context: float = 1.0  # seconds of the neighbours that are heard with a piece
+    smoothing: float = 0.3  # seconds over which loudness is averaged
+
+
+@dataclass(frozen=True)
+class Piece:
+    """samples: float32 at 16 kHz, context included; the piece proper is output frames [first, last)."""
+
+    samples: np.ndarray
+    first: int
+    last: int | None  # None: to the end of the recording
+
+
+def cut(blocks: Iterable[np.ndarray], config: CutConfig = CutConfig()) -> Iterator[Piece]:
+    """Pieces of a recording that comes as blocks of samples; holds little more than one piece."""
+    shortest, longest, context = (
+        int(seconds * SAMPLE_RATE) // GRID * GRID
+        for seconds in (config.shortest, config.longest, config.context)
+    )
+    buffer = np.zeros(0, np.float32)
+    start = 0  # of the next piece, in the buffer; before it lies context
+    for block in blocks:
+        buffer = np.concatenate([buffer, block])
+        while len(buffer) - start >= longest + context:
+            end = start + _quietest(buffer[start : start + longest], shortest, config.smoothing)
+            yield Piece(buffer[: end + context], start // GRID, end // GRID)
+            begin = max(0, end - context)
+            buffer, start = buffer[begin:].copy(), end - begin
+    if len(buffer) > start:
+        yield Piece(buffer, start // GRID, None)
+
+
+def loudness(samples: np.ndarray, smoothing: float) -> np.ndarray:
+    """Mean power in decibels around each 10 ms, averaged over `smoothing` seconds."""
+    n = len(samples) // _HOP
+    power = np.square(samples[: n * _HOP].reshape(n, _HOP)).mean(1)
+    window = np.hanning(max(3, round(smoothing * SAMPLE_RATE / _HOP)) + 2)[1:-1]
+    smooth = np.convolve(power, window / window.sum(), mode="same")
+    return 10 * np.log10(smooth + 1e-10)
+
+
+def _quietest(samples: np.ndarray, shortest: int, smoothing: float) -> int:
+    """Position of the quietest moment after `shortest` samples, on the grid of output frames."""
+    level = loudness(samples, smoothing)
+    first = shortest // _HOP
+    return (first + int(level[first:].argmin())) * _HOP // GRID * GRID
+
+
+def may_hold_speech(samples: np.ndarray, *, floor_db: float = -75.0, movement_db: float = 4.0) -> bool:
+    """False for what cannot be speech: too quiet everywhere, or of a steady level like noise.
+
+    Syllables move the level of speech by far more than movement_db (between its 5th and 95th
+    percentile), a fan or hiss by less. Less than 0.3 seconds is too short to tell: true if loud enough.
+    """
+    if len(samples) < 2 * _HOP:
+        return False
+    level = loudness(samples, 0.05)
+    low, high = np.percentile(level, [5, 95])
+    if high < floor_db:
+        return False
+    return len(level) < 30 or float(high - low) >= movement_db

@@ -1,0 +1,1 @@
+"""Training: manifests -> batches -> CTC loss -> checkpoints. Never imported by inference."""

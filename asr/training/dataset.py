@@ -1,0 +1,130 @@
+"""Utterances with their log-mel frames and label ids, read once and kept in memory.
+
+Frames are stored raw (not normalised) as float16 in one array that is memory-mapped from the cache
+folder, so a resumed run starts in seconds and the operating system decides what stays in memory.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from asr.audio import read_audio
+from asr.errors import AsrError, ManifestError
+from asr.features import FeatureConfig, LogMel
+from asr.labels import Labels, Lexicon, targets
+from asr.manifest import Utterance
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Utterances in the order of `utterances`; labels[name][i] is None where not pronounceable."""
+
+    utterances: list[Utterance]
+    frames: list[np.ndarray]  # (frames, mels) float16 each, raw
+    labels: dict[str, list[list[int] | None]]
+
+    def __len__(self) -> int:
+        return len(self.utterances)
+
+    def statistics(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and deviation of every mel band over all frames, (mels,) each."""
+        total, squares, n_frames = 0.0, 0.0, 0
+        for frames in self.frames:
+            wide = frames.astype(np.float64)
+            total, squares = total + wide.sum(0), squares + (wide**2).sum(0)
+            n_frames += len(frames)
+        mean = np.asarray(total / n_frames)
+        deviation = np.sqrt(np.maximum(np.asarray(squares / n_frames) - mean**2, 1e-4))
+        return mean.astype(np.float32), deviation.astype(np.float32)
+
+
+def build(
+    utterances: Sequence[Utterance],
+    labels: dict[str, Labels],
+    lexicon: Lexicon | None,
+    features: FeatureConfig,
+    cache: Path,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Dataset:
+    """Read every utterance once; later calls with the same utterances read the cache instead."""
+    lengths, flat = _cached_frames(utterances, features, cache, on_progress)
+    ends = np.cumsum(lengths)
+    frames = [flat[end - n : end] for end, n in zip(ends, lengths, strict=True)]
+    return Dataset(
+        list(utterances),
+        frames,
+        {
+            name: [targets(kind, utterance.text, lexicon) for utterance in utterances]
+            for name, kind in labels.items()
+        },
+    )
+
+
+def _cached_frames(
+    utterances: Sequence[Utterance],
+    features: FeatureConfig,
+    cache: Path,
+    on_progress: Callable[[int, int], None] | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Frames of each utterance, and the memory-mapped (all frames, mels) array."""
+    identity = [dataclasses.asdict(features), [(u.id, str(u.audio), u.duration) for u in utterances]]
+    key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
+    cache.mkdir(parents=True, exist_ok=True)
+    lengths_file, frames_file = cache / f"{key}.lengths.npy", cache / f"{key}.frames.npy"
+    if not (lengths_file.exists() and frames_file.exists()):
+        pieces = _read_all(utterances, features, on_progress)
+        # The lengths are written last: a cache that was interrupted has none and is made again.
+        for file, array in (
+            (frames_file, np.concatenate(pieces)),
+            (lengths_file, np.array([len(piece) for piece in pieces])),
+        ):
+            temporary = file.with_name(f".{file.name}")
+            with open(temporary, "wb") as stream:
+                np.save(stream, array)
+            os.replace(temporary, file)
+    return np.load(lengths_file), np.load(frames_file, mmap_mode="r")
+
+
+def _read_all(
+    utterances: Sequence[Utterance],
+    features: FeatureConfig,
+    on_progress: Callable[[int, int], None] | None,
+) -> list[np.ndarray]:
+    block = 64
+    jobs = [(utterances[i : i + block], features) for i in range(0, len(utterances), block)]
+    pieces: list[np.ndarray] = []
+    if len(jobs) == 1:
+        return _read_block(jobs[0])
+    # Spawned, not forked: torch's threads do not survive a fork.
+    with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
+        for read in pool.map(_read_block, jobs):
+            pieces.extend(read)
+            if on_progress:
+                on_progress(len(pieces), len(utterances))
+    return pieces
+
+
+def _read_block(job: tuple[Sequence[Utterance], FeatureConfig]) -> list[np.ndarray]:
+    utterances, features = job
+    torch.set_num_threads(1)
+    front_end = LogMel(features)
+    pieces = []
+    for utterance in utterances:
+        try:
+            samples = read_audio(utterance.audio)
+        except AsrError as error:
+            raise ManifestError(f"utterance {utterance.id}: {error}") from None
+        with torch.inference_mode():
+            pieces.append(front_end.raw(torch.from_numpy(samples)).numpy().astype(np.float16))
+    return pieces

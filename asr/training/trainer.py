@@ -1,0 +1,527 @@
+"""The training loop: batches -> CTC losses -> AdamW -> checkpoints, metrics and exact resume.
+
+A run lives in one folder: last.pt (everything needed to go on), last.safetensors and best.safetensors
+(models for transcription, the moving average of the weights), metrics.jsonl, config.json, cache/.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jiwer
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from asr import checkpoint as checkpoints
+from asr.checkpoint import Checkpoint, write_atomically
+from asr.decoding.greedy import best_path
+from asr.errors import AsrError, CheckpointError, ConfigError
+from asr.features import FeatureConfig, LogMel
+from asr.labels import Labels, Lexicon
+from asr.manifest import Utterance, read_manifest
+from asr.model import AcousticModel, ModelConfig, output_lengths
+from asr.training import dataset as datasets
+from asr.training.augment import AugmentConfig, augment
+from asr.training.batching import make_batches
+from asr.training.dataset import Dataset
+from asr.training.distributed import Group
+
+MIDDLE = "@middle"
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    train: str  # manifest
+    validation: str  # manifest; its word error rate chooses the best checkpoint
+    lexicon: str = ""  # needed by phone labels
+    max_seconds: float = 20.0  # longer training utterances are left out
+    max_words_per_second: float = 5.5  # faster ones have a wrong label
+    validation_corpus: str = ""  # only this corpus of the validation manifest; empty: all
+    validation_utterances: int = 300  # the first so many; 0: all
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    seed: int = 1
+    # Which losses, and their weights: an output's name, or NAME@middle for the middle layer.
+    losses: dict[str, float] = field(default_factory=lambda: {"characters": 1.0})
+    batch_seconds: float = 160.0  # padded audio in one batch
+    max_hours: float = 0.0  # wall clock; 0: the schedule runs in updates
+    max_updates: int = 0  # ends the run; and is the schedule's length when max_hours is 0
+    learning_rate: float = 1e-3  # peak
+    warm_up: float = 0.03  # part of the schedule with a rising rate
+    hold: float = 0.4  # part after which the rate falls along a cosine to zero
+    weight_decay: float = 0.05  # of matrices, not of biases and norms
+    betas: tuple[float, ...] = (0.9, 0.98)
+    clip_norm: float = 1.0
+    average: float = 0.999  # decay of the moving average of weights that is validated and shipped
+    sorta_grad: bool = True  # first pass short to long
+    checkpoint_minutes: float = 3.0
+    validate_updates: int = 0  # also validate every so many updates; 0: at the end of an epoch only
+    mixed_precision: bool = True  # bfloat16 on the CPU, float16 with loss scaling on CUDA
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A whole training run, as written in its TOML file."""
+
+    data: DataConfig
+    output: str  # the run's folder
+    features: FeatureConfig = FeatureConfig()
+    model: ModelConfig = ModelConfig()
+    augment: AugmentConfig = AugmentConfig()
+    training: TrainingConfig = TrainingConfig()
+
+    def __post_init__(self) -> None:
+        if not (self.training.max_hours or self.training.max_updates):
+            raise ValueError("training.max_hours or training.max_updates must be given")
+        known = set(self.model.outputs) | {f"{name}{MIDDLE}" for name in self.model.middle_outputs}
+        unknown = set(self.training.losses) - known
+        if unknown:
+            raise ValueError(f"training.losses: {', '.join(sorted(unknown))} is not an output of the model")
+        for name, n_labels in self.model.outputs.items():
+            if n_labels != len(Labels.of_kind(name)):
+                raise ValueError(f"model.outputs: {name} has {len(Labels.of_kind(name))} labels")
+        if self.model.n_mels != self.features.n_mels:
+            raise ValueError("model.n_mels and features.n_mels differ")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """features: (batch, frames, mels) normalised; lengths: (batch,); targets: of every output layer.
+
+    A target is None when the utterance has no label of that kind.
+    """
+
+    features: Tensor
+    lengths: Tensor
+    targets: dict[str, list[list[int] | None]]
+    ids: list[str]
+
+    @property
+    def n_frames(self) -> int:
+        return int(self.lengths.sum())
+
+
+def schedule(progress: float, config: TrainingConfig) -> float:
+    """Factor on the peak learning rate at a progress of 0..1: rising, held, falling as a cosine."""
+    if progress < config.warm_up:
+        return progress / config.warm_up
+    if progress < config.hold:
+        return 1.0
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - config.hold) / (1 - config.hold))))
+
+
+def ctc_loss(log_probs: Tensor, lengths: Tensor, targets: list[list[int] | None]) -> Tensor:
+    """CTC loss per label (Graves et al. 2006), the mean over the items that have a target.
+
+    log_probs: (batch, frames', labels). int64 lengths and targets choose the native kernels, which
+    are right for items of different lengths; cuDNN's are not for every input.
+    """
+    kept = [i for i, target in enumerate(targets) if target]
+    if not kept:
+        return log_probs.sum() * 0
+    labels = [torch.tensor(targets[i], dtype=torch.long) for i in kept]
+    n_labels = torch.tensor([len(label) for label in labels])
+    losses = F.ctc_loss(
+        log_probs[kept].transpose(0, 1),
+        torch.cat(labels).to(log_probs.device),
+        lengths[kept],
+        n_labels.to(log_probs.device),
+        reduction="none",
+        zero_infinity=True,
+    )
+    return (losses / n_labels.to(losses)).mean()
+
+
+def usable(utterance: Utterance, n_frames: int, labels: Iterable[list[int] | None], data: DataConfig) -> bool:
+    """Whether CTC can learn it: not too long, words not impossibly fast, room for every label."""
+    n_words = len(utterance.text.split())
+    if n_frames == 0 or utterance.duration > data.max_seconds:
+        return False
+    if n_words > 3 and n_words > data.max_words_per_second * utterance.duration:
+        return False
+    n_outputs = int(output_lengths(torch.tensor(n_frames)) / 1.15)  # the fastest speed perturbation
+    for target in labels:
+        if target is None:
+            continue
+        n_repeats = sum(a == b for a, b in zip(target, target[1:], strict=False))
+        if not target or len(target) + n_repeats > n_outputs:
+            return False
+    return True
+
+
+class Trainer:
+    """One run. Everything that changes during training is in state_dict(), so a resumed run goes on exactly."""
+
+    def __init__(self, config: RunConfig, device: torch.device | None = None) -> None:
+        self.config = config
+        self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.folder = Path(config.output)
+        self.labels = {name: Labels.of_kind(name) for name in config.model.outputs}
+        self.group = Group(self.device)
+        torch.manual_seed(config.training.seed)  # the same weights in every process
+        self.model = AcousticModel(config.model).to(self.device)
+        self.average = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+        self.optimizer = self._make_optimizer()
+        on_cuda = self.device.type == "cuda"
+        self.scaler = torch.amp.GradScaler("cuda", enabled=on_cuda and config.training.mixed_precision)
+        torch.manual_seed(config.training.seed + self.group.rank)  # but not the same dropout
+        self.front_end = LogMel(config.features)
+        self.progress = 0.0  # 0..1 of the schedule
+        self.update = 0
+        self.epoch = 0
+        self.position = 0  # batches of this epoch that are done
+        self.seconds = 0.0  # of wall clock, over all sittings
+        self.best_error = math.inf
+        self.results: dict[str, Any] = {}
+
+    def _make_optimizer(self) -> torch.optim.AdamW:
+        config = self.config.training
+        matrices = [p for p in self.model.parameters() if p.dim() > 1]
+        others = [p for p in self.model.parameters() if p.dim() <= 1]
+        groups = [
+            {"params": matrices, "weight_decay": config.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ]
+        return torch.optim.AdamW(
+            groups, lr=config.learning_rate, betas=(config.betas[0], config.betas[1]), fused=True
+        )
+
+    # --- data ---------------------------------------------------------------------------------
+
+    def prepare(self, on_progress: Callable[[int, int], None] | None = None) -> None:
+        """Read the manifests and all audio (or its cache); measure the features' mean and deviation."""
+        data = self.config.data
+        lexicon = Lexicon.load(data.lexicon) if data.lexicon else None
+        validation = read_manifest(data.validation)
+        if data.validation_corpus:
+            validation = [u for u in validation if u.corpus == data.validation_corpus]
+            if not validation:
+                raise ConfigError(f"{data.validation}: no utterances of corpus {data.validation_corpus}")
+        if data.validation_utterances:
+            validation = validation[: data.validation_utterances]
+        if not self.group.is_writer:
+            self.group.wait()  # for the cache
+        arguments = (self.labels, lexicon, self.config.features, self.folder / "cache")
+        self.validation_set = datasets.build(validation, *arguments, on_progress)
+        whole = datasets.build(read_manifest(data.train), *arguments, on_progress)
+        if self.group.is_writer:
+            self.group.wait()
+        self.training_set = self._keep_usable(whole)
+        mean, deviation = self.training_set.statistics()
+        self.front_end.mean.copy_(torch.from_numpy(mean))
+        self.front_end.deviation.copy_(torch.from_numpy(deviation))
+
+    def _keep_usable(self, whole: Dataset) -> Dataset:
+        kept = [
+            i
+            for i, utterance in enumerate(whole.utterances)
+            if usable(
+                utterance,
+                len(whole.frames[i]),
+                [labels[i] for labels in whole.labels.values()],
+                self.config.data,
+            )
+        ]
+        if not kept:
+            raise ConfigError(f"{self.config.data.train}: no utterance is usable for training")
+        self._log(event="data", utterances=len(kept), left_out=len(whole) - len(kept))
+        return Dataset(
+            [whole.utterances[i] for i in kept],
+            [whole.frames[i] for i in kept],
+            {name: [labels[i] for i in kept] for name, labels in whole.labels.items()},
+        )
+
+    def batch(self, data: Dataset, indices: list[int], *, augmented: bool) -> Batch:
+        """The items padded together; augmentation is a function of (seed, epoch, item) alone."""
+        items = []
+        for index in indices:
+            frames = torch.from_numpy(data.frames[index].astype(np.float32))
+            if augmented:
+                random = np.random.default_rng([self.config.training.seed, self.epoch, index])
+                frames = augment(
+                    frames, random, self.config.augment, self._strength(), self.config.features.floor
+                )
+            items.append(self.front_end.normalize(frames).nan_to_num(nan=0.0))
+        return Batch(
+            torch.nn.utils.rnn.pad_sequence(items, batch_first=True).to(self.device),
+            torch.tensor([len(item) for item in items], device=self.device),
+            {name: [labels[i] for i in indices] for name, labels in data.labels.items()},
+            [data.utterances[i].id for i in indices],
+        )
+
+    def _strength(self) -> float:
+        """Augmentation is off while the model finds the first alignments, then rises to full."""
+        warm_up = self.config.augment.warm_up_updates
+        if not warm_up:
+            return 1.0
+        return min(1.0, max(0.0, self.update / warm_up - 1))
+
+    # --- the loop -----------------------------------------------------------------------------
+
+    def train(self, on_update: Callable[[Trainer], None] | None = None) -> None:
+        """Train to the end of the schedule, validating each epoch; resume() first to go on."""
+        started = time.monotonic() - self.seconds
+        saved = time.monotonic()
+        totals: dict[str, float] = defaultdict(float)
+        while not self._finished():
+            batches = self._batches()
+            for indices in batches[self.position :]:
+                self._step(indices, totals)
+                self.position += 1
+                self.seconds = time.monotonic() - started
+                if self.update % 50 == 0:
+                    self._log_training(totals)
+                if on_update:
+                    on_update(self)
+                every = self.config.training.validate_updates
+                if every and self.update % every == 0:
+                    self.validate()
+                if self.update % 20 == 0:
+                    due = time.monotonic() - saved > 60 * self.config.training.checkpoint_minutes
+                    if self.group.from_writer(due):
+                        self.save()
+                        saved = time.monotonic()
+                if self._finished():
+                    break
+            if self.position >= len(batches):
+                self.epoch, self.position = self.epoch + 1, 0
+            self.validate()
+            self.save()
+            saved = time.monotonic()
+
+    def _batches(self) -> list[list[int]]:
+        config = self.config.training
+        return make_batches(
+            [len(frames) for frames in self.training_set.frames],
+            int(config.batch_seconds * 100),
+            seed=config.seed,
+            epoch=self.epoch,
+            shortest_first=config.sorta_grad and self.epoch == 0,
+        )
+
+    def _measure_progress(self) -> float:
+        """Where in the schedule this process is by its own clock and count, 0..1."""
+        config = self.config.training
+        by_updates = self.update / config.max_updates if config.max_updates else 0.0
+        by_time = self.seconds / (3600 * config.max_hours) if config.max_hours else 0.0
+        return max(by_updates, by_time)
+
+    def _finished(self) -> bool:
+        return self.progress >= 1
+
+    def _step(self, indices: list[int], totals: dict[str, float]) -> None:
+        config = self.config.training
+        began = time.monotonic()
+        self.model.train()
+        share = self.group.share(indices) or indices[:1]
+        batch = self.batch(self.training_set, share, augmented=True)
+        factor = schedule(max(self.progress, 1e-6), config)
+        for group in self.optimizer.param_groups:
+            group["lr"] = config.learning_rate * factor
+        with self._autocast():
+            outputs, lengths = self.model(batch.features, batch.lengths)
+        loss = torch.zeros((), device=self.device)
+        for name, weight in config.losses.items():
+            part = ctc_loss(outputs[name], lengths, batch.targets[name.removesuffix(MIDDLE)])
+            totals[f"loss/{name}"] += float(part.detach())
+            loss = loss + weight * part
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(self.optimizer)
+        self.update += 1
+        self.progress = self.group.average_gradients(
+            self.model.parameters(), len(share) / len(indices), self._measure_progress()
+        )
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
+        if torch.isfinite(norm):
+            self.scaler.step(self.optimizer)
+        else:
+            totals["skipped"] += 1
+        self.scaler.update()
+        self._average_weights()
+        totals["updates"] += 1
+        totals["gradient"] += float(norm) if torch.isfinite(norm) else 0.0
+        totals["frames"] += batch.n_frames * len(indices) / len(share)
+        totals["padded"] += batch.features.shape[0] * batch.features.shape[1] * len(indices) / len(share)
+        totals["seconds"] += time.monotonic() - began
+
+    def _autocast(self) -> torch.autocast:
+        # CUDA's autocast runs LSTMs in float16 whatever it is asked for; the CPU knows bfloat16.
+        dtype = torch.float16 if self.device.type == "cuda" else torch.bfloat16
+        return torch.autocast(self.device.type, dtype, enabled=self.config.training.mixed_precision)
+
+    @torch.no_grad()
+    def _average_weights(self) -> None:
+        if not self.group.is_writer:
+            return
+        # Early on the average follows closely: random initial weights must not linger in it.
+        decay = min(self.config.training.average, (1 + self.update) / (10 + self.update))
+        averaged, current = [], []
+        for name, value in self.model.state_dict().items():
+            if value.dtype.is_floating_point:
+                averaged.append(self.average[name])
+                current.append(value)
+            else:
+                self.average[name].copy_(value)
+        torch._foreach_lerp_(averaged, current, 1 - decay)
+
+    # --- validation ---------------------------------------------------------------------------
+
+    def averaged_model(self) -> AcousticModel:
+        model = AcousticModel(self.config.model).to(self.device)
+        model.load_state_dict(self.average)
+        return model.eval()
+
+    @torch.inference_mode()
+    def validate(self) -> dict[str, float]:
+        """Greedy error rates of the averaged weights; keeps the model as `best` when it is."""
+        measured = self._measure_errors() if self.group.is_writer else {}
+        self.group.wait()
+        return measured
+
+    def _measure_errors(self) -> dict[str, float]:
+        model = self.averaged_model()
+        errors: dict[str, list[int]] = {name: [0, 0] for name in self.labels}
+        words = [0, 0]
+        began = time.monotonic()
+        data = self.validation_set
+        longest = int(self.config.training.batch_seconds * 100)
+        for indices in make_batches([len(f) for f in data.frames], longest, seed=0, epoch=0):
+            batch = self.batch(data, indices, augmented=False)
+            with self._autocast():
+                outputs, lengths = model(batch.features, batch.lengths)
+            for name, labels in self.labels.items():
+                for i, target in enumerate(batch.targets[name]):
+                    if not target:
+                        continue
+                    guess = best_path(outputs[name][i, : lengths[i]])
+                    wrong, n = _count_errors(
+                        " ".join(map(str, target)), " ".join(map(str, guess))
+                    )
+                    errors[name][0] += wrong
+                    errors[name][1] += n
+                    if name == "characters":
+                        wrong, n = _count_errors(labels.decode(target), labels.decode(guess))
+                        words[0] += wrong
+                        words[1] += n
+        measured = {f"{name}_error": wrong / max(n, 1) for name, (wrong, n) in errors.items()}
+        if "characters" in self.labels:
+            measured["word_error"] = words[0] / max(words[1], 1)
+        # Phones tell models apart long before greedy words do; the worst of both would hide progress.
+        error = sum(measured.values()) / len(measured)
+        self._log(event="validation", seconds=round(time.monotonic() - began, 1), **measured)
+        self.results = measured
+        if error < self.best_error:
+            self.best_error = error
+            self._save_model(model, "best.safetensors")
+        return measured
+
+    # --- checkpoints --------------------------------------------------------------------------
+
+    def _save_model(self, model: AcousticModel, name: str) -> None:
+        info = {
+            "config": dataclasses.asdict(self.config),
+            "training": {
+                "updates": self.update,
+                "epochs": self.epoch,
+                "hours": round(self.seconds / 3600, 2),
+                "audio_hours": round(sum(map(len, self.training_set.frames)) / 360_000, 2),
+                "utterances": len(self.training_set),
+            },
+            "validation": self.results,
+        }
+        checkpoints.save(Checkpoint(model, self.front_end, self.labels, info), self.folder / name)
+
+    def save(self) -> None:
+        """Write last.pt and last.safetensors; an interrupted save leaves the ones before."""
+        random = self.group.gather(torch.get_rng_state())
+        if not self.group.is_writer:
+            return
+        state = self.state_dict() | {"random": random}
+        write_atomically(self.folder / "last.pt", lambda file: torch.save(state, file))
+        self._save_model(self.averaged_model(), "last.safetensors")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "model": self.model.state_dict(),
+            "average": self.average,
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "random_cuda": torch.cuda.get_rng_state() if self.device.type == "cuda" else None,
+            "update": self.update,
+            "epoch": self.epoch,
+            "position": self.position,
+            "seconds": self.seconds,
+            "best_error": self.best_error,
+            "results": self.results,
+        }
+
+    def resume(self) -> bool:
+        """Go on from last.pt when there is one; False when the run is new."""
+        path = self.folder / "last.pt"
+        if not path.exists():
+            return False
+        try:
+            state = torch.load(path, map_location=self.device, weights_only=True)
+            self.model.load_state_dict(state["model"])
+            self.average = state["average"]
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.scaler.load_state_dict(state["scaler"])
+            # With another number of processes the run goes on, but with other dropout.
+            torch.set_rng_state(state["random"][self.group.rank % len(state["random"])].cpu())
+            if state["random_cuda"] is not None and self.device.type == "cuda":
+                torch.cuda.set_rng_state(state["random_cuda"].cpu())
+        except AsrError:
+            raise
+        except Exception as error:  # torch.load raises what the damaged bytes happen to trigger
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise CheckpointError(
+                f"{path}: does not fit this configuration or is damaged ({reason[:200]})"
+            ) from None
+        for name in ("update", "epoch", "position", "seconds", "best_error", "results"):
+            setattr(self, name, state[name])
+        self.progress = self.group.from_writer(self._measure_progress())  # the schedule may be another
+        return True
+
+    # --- metrics ------------------------------------------------------------------------------
+
+    def _log_training(self, totals: dict[str, float]) -> None:
+        n = max(totals["updates"], 1)
+        self._log(
+            event="training",
+            learning_rate=self.optimizer.param_groups[0]["lr"],
+            gradient=totals["gradient"] / n,
+            skipped=totals["skipped"],
+            times_real_time=totals["frames"] / 100 / max(totals["seconds"], 1e-9),
+            padding=1 - totals["frames"] / max(totals["padded"], 1),
+            **{name: total / n for name, total in totals.items() if name.startswith("loss/")},
+        )
+        totals.clear()
+
+    def _log(self, **values: Any) -> None:
+        if not self.group.is_writer:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        entry = {"update": self.update, "epoch": self.epoch, "hours": round(self.seconds / 3600, 4)}
+        entry.update({k: round(v, 6) if isinstance(v, float) else v for k, v in values.items()})
+        with open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+
+
+def _count_errors(reference: str, hypothesis: str) -> tuple[int, int]:
+    """Edits and reference length, both in blank-separated units."""
+    measured = jiwer.process_words(reference, hypothesis)
+    edits = measured.substitutions + measured.deletions + measured.insertions
+    return edits, len(reference.split())

@@ -1,0 +1,252 @@
+"""Every format says the same words, in the shape that its readers expect."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from asr.formats import FORMATS, render
+from asr.transcript import Segment, Transcript, Word
+
+
+def segment_of(*words: tuple[str, float, float], channel: int | None = None) -> Segment:
+    spoken = tuple(Word(text, start, end, 0.9) for text, start, end in words)
+    return Segment(spoken[0].start, spoken[-1].end, spoken, channel)
+
+
+def steady_segment(texts: list[str], seconds: float = 0.3, start: float = 0.0) -> Segment:
+    """The texts one after the other, each as long as `seconds`, without pauses."""
+    times = [start + index * seconds for index in range(len(texts))]
+    return segment_of(*((text, at, at + seconds) for text, at in zip(texts, times, strict=True)))
+
+
+def transcript_of(*segments: Segment) -> Transcript:
+    return Transcript(segments, duration=max((segment.end for segment in segments), default=0.0))
+
+
+GREETING = transcript_of(
+    segment_of(("good", 0.5, 0.74), ("morning", 0.8, 1.3)),
+    segment_of(("everyone", 3661.0, 3661.5004)),
+)
+EMPTY = Transcript((), 2.0)
+
+
+def rendered(transcript: Transcript, format: str, **options: bool) -> str:
+    return render(transcript, format, file="talks/my talk.wav", model="english", **options)
+
+
+def cues_of(srt: str) -> list[tuple[float, float, list[str]]]:
+    def seconds(clock: str) -> float:
+        hours, minutes, rest = clock.replace(",", ".").split(":")
+        return int(hours) * 3600 + int(minutes) * 60 + float(rest)
+
+    cues = []
+    for block in srt.strip().split("\n\n"):
+        _, times, *lines = block.split("\n")
+        start, end = times.split(" --> ")
+        cues.append((seconds(start), seconds(end), lines))
+    return cues
+
+
+def words_of(cues: list[tuple[float, float, list[str]]]) -> list[str]:
+    return " ".join(line for _, _, lines in cues for line in lines).split()
+
+
+def test_text_has_a_line_for_every_segment():
+    assert rendered(GREETING, "txt") == "good morning\neveryone\n"
+
+
+def test_text_names_the_channel_when_channels_were_transcribed_apart():
+    transcript = transcript_of(
+        segment_of(("hello", 0, 1), channel=1), segment_of(("hi", 1, 2), channel=2)
+    )
+
+    assert rendered(transcript, "txt") == "[channel 1] hello\n[channel 2] hi\n"
+
+
+def test_json_has_the_shape_of_whisper_and_the_file_duration_and_model():
+    assert json.loads(rendered(GREETING, "json")) == {
+        "text": "good morning everyone",
+        "segments": [
+            {"id": 0, "start": 0.5, "end": 1.3, "text": "good morning"},
+            {"id": 1, "start": 3661.0, "end": 3661.5, "text": "everyone"},
+        ],
+        "file": "talks/my talk.wav",
+        "duration": 3661.5,
+        "model": "english",
+    }
+
+
+def test_json_lists_words_when_word_timestamps_are_asked_for():
+    document = json.loads(rendered(GREETING, "json", word_timestamps=True))
+
+    assert document["segments"][0]["words"] == [
+        {"word": "good", "start": 0.5, "end": 0.74, "probability": 0.9},
+        {"word": "morning", "start": 0.8, "end": 1.3, "probability": 0.9},
+    ]
+
+
+def test_json_carries_the_channel():
+    transcript = transcript_of(segment_of(("hi", 0, 1), channel=2))
+
+    assert json.loads(rendered(transcript, "json"))["segments"][0]["channel"] == 2
+
+
+@pytest.mark.parametrize("word_timestamps", [False, True])
+def test_jsonl_is_the_same_object_on_one_line(word_timestamps):
+    line = rendered(GREETING, "jsonl", word_timestamps=word_timestamps)
+
+    assert line.count("\n") == 1 and line.endswith("\n")
+    whole = rendered(GREETING, "json", word_timestamps=word_timestamps)
+    assert json.loads(line) == json.loads(whole)
+
+
+def test_json_of_a_file_name_that_is_not_unicode_can_be_written():
+    document = render(GREETING, "json", file="caf\udce9.wav", model="english")
+
+    assert json.loads(document.encode("utf-8"))["file"].startswith("caf")
+
+
+def test_srt_numbers_cues_from_one_with_hours_and_commas():
+    assert rendered(GREETING, "srt") == (
+        "1\n00:00:00,500 --> 00:00:01,300\ngood morning\n"
+        "\n"
+        "2\n01:01:01,000 --> 01:01:01,500\neveryone\n"
+    )
+
+
+def test_vtt_leaves_hours_out_until_they_are_needed():
+    assert rendered(GREETING, "vtt") == (
+        "WEBVTT\n"
+        "\n"
+        "00:00.500 --> 00:01.300\ngood morning\n"
+        "\n"
+        "01:01:01.000 --> 01:01:01.500\neveryone\n"
+    )
+
+
+def test_vtt_escapes_what_would_be_markup():
+    transcript = transcript_of(segment_of(("at&t", 0, 1), ("<b>", 1, 2)))
+
+    assert "at&amp;t &lt;b&gt;" in rendered(transcript, "vtt")
+
+
+def test_tsv_has_a_header_and_whole_milliseconds():
+    assert rendered(GREETING, "tsv") == (
+        "start\tend\ttext\n500\t1300\tgood morning\n3661000\t3661500\teveryone\n"
+    )
+
+
+def test_ctm_has_file_channel_start_duration_word_confidence():
+    assert rendered(GREETING, "ctm").splitlines()[0] == "my_talk 1 0.500 0.240 good 0.9000"
+
+
+def test_ctm_is_ordered_by_channel_then_time():
+    transcript = transcript_of(
+        segment_of(("two", 0, 1), channel=2),
+        segment_of(("one", 1, 2), channel=1),
+        segment_of(("first", 0.5, 1), channel=1),
+    )
+
+    columns = [line.split() for line in rendered(transcript, "ctm").splitlines()]
+    assert [(row[1], row[4]) for row in columns] == [("1", "first"), ("1", "one"), ("2", "two")]
+
+
+@pytest.mark.parametrize(
+    ("format", "document"),
+    [("txt", ""), ("srt", ""), ("vtt", "WEBVTT\n"), ("tsv", "start\tend\ttext\n"), ("ctm", "")],
+)
+@pytest.mark.parametrize("transcript", [EMPTY, Transcript((Segment(0.0, 1.0, ()),), 2.0)])
+def test_nothing_said_is_a_valid_document_without_words(transcript, format, document):
+    assert rendered(transcript, format) == document
+
+
+@pytest.mark.parametrize("format", ["json", "jsonl"])
+def test_nothing_said_is_an_object_without_segments(format):
+    document = json.loads(rendered(EMPTY, format))
+
+    assert (document["text"], document["segments"], document["duration"]) == ("", [], 2.0)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_every_format_ends_its_last_line(format):
+    assert rendered(GREETING, format).endswith("\n")
+
+
+def test_cues_have_two_lines_of_42_characters_at_most_and_keep_every_word():
+    texts = [f"{'word' * (1 + index % 3)}{index}" for index in range(200)]
+
+    cues = cues_of(rendered(transcript_of(steady_segment(texts, seconds=0.05)), "srt"))
+
+    assert words_of(cues) == texts
+    assert all(len(lines) <= 2 for _, _, lines in cues)
+    assert max(len(line) for _, _, lines in cues for line in lines) <= 42
+    assert min(sum(map(len, lines)) for _, _, lines in cues) > 42, "a cue is nearly empty"
+
+
+def test_cues_take_seven_seconds_at_most():
+    texts = [f"slow{index}" for index in range(30)]
+
+    cues = cues_of(rendered(transcript_of(steady_segment(texts, seconds=1.5)), "srt"))
+
+    assert words_of(cues) == texts
+    assert max(end - start for start, end, _ in cues) <= 7.0
+
+
+def test_a_cue_has_the_times_of_its_own_words():
+    cues = cues_of(rendered(transcript_of(steady_segment(["slow"] * 10, seconds=1.5)), "srt"))
+
+    heard = 0
+    for start, end, lines in cues:
+        n_words = len(" ".join(lines).split())
+        assert (start, end) == (heard * 1.5, (heard + n_words) * 1.5)
+        heard += n_words
+
+
+def test_a_long_segment_is_cut_where_the_speaker_pauses():
+    early = [(f"early{index}", index * 0.3, index * 0.3 + 0.3) for index in range(9)]
+    late = [(f"late{index}", 3.2 + index * 0.3, 3.5 + index * 0.3) for index in range(5)]
+    transcript = transcript_of(segment_of(*early, *late))
+
+    cues = cues_of(rendered(transcript, "srt"))
+
+    assert [lines[0].split()[0] for _, _, lines in cues] == ["early0", "late0"]
+
+
+def test_two_lines_are_of_even_length():
+    texts = ["a", "sentence", "that", "is", "just", "somewhat", "longer", "than", "one", "line"]
+
+    (_, _, lines), *others = cues_of(rendered(transcript_of(steady_segment(texts)), "srt"))
+
+    assert not others
+    assert lines == ["a sentence that is just", "somewhat longer than one line"]
+
+
+def test_a_word_longer_than_two_lines_is_cut_and_keeps_its_letters():
+    transcript = transcript_of(segment_of(("x" * 130, 0.0, 2.6), ("end", 2.6, 3.0)))
+
+    cues = cues_of(rendered(transcript, "srt"))
+
+    assert "".join(words_of(cues)) == "x" * 130 + "end"
+    assert max(len(line) for _, _, lines in cues for line in lines) <= 42
+
+
+def test_a_word_that_lasts_longer_than_seven_seconds_is_shown_for_seven():
+    cues = cues_of(rendered(transcript_of(segment_of(("ah", 1.0, 30.0))), "srt"))
+
+    assert cues == [(1.0, 8.0, ["ah"])]
+
+
+def test_a_cue_ends_after_it_starts():
+    vtt = rendered(transcript_of(segment_of(("a", 1.0, 1.0))), "vtt")
+
+    assert "00:01.000 --> 00:01.001" in vtt
+
+
+def test_formats_need_neither_torch_nor_numpy():
+    code = "import sys, asr.formats; print({'torch', 'numpy'} & set(sys.modules))"
+
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+    assert result.stdout == "set()\n"

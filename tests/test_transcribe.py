@@ -1,0 +1,528 @@
+"""asr transcribe with a recogniser that hears the loudness of a recording instead of words."""
+
+import errno
+import io
+import json
+import logging
+import os
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from asr import cli
+from asr.errors import CheckpointError
+from asr.transcript import Segment, Transcript, Word
+
+soundfile = pytest.importorskip("soundfile")
+
+LEVELS = ("zero", "one", "two", "three", "four", "five")
+
+
+@pytest.fixture(autouse=True)
+def restored_logging() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    logging.captureWarnings(False)
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+class HearsLoudness:
+    """A recording of the constant value 0.3 is heard as the word "three"."""
+
+    name = "stub"
+    loaded: list[tuple] = []
+    batch_sizes: list[int] = []
+
+    @classmethod
+    def load(cls, model, *, device="auto", threads=None):
+        cls.loaded.append((model, device, threads))
+        return cls()
+
+    def transcribe_blocks(self, blocks, *, batch_size=8, on_progress=None):
+        self.batch_sizes.append(batch_size)
+        samples = np.concatenate(list(blocks))
+        seconds = len(samples) / 16_000
+        if on_progress is not None:
+            on_progress(seconds)
+        if samples.max() > 0.95:
+            raise RuntimeError("too loud")
+        level = float(samples.mean())
+        text = LEVELS[round(level * 10)]
+        if text == "zero":
+            return Transcript((), seconds)
+        word = Word(text, 0.1 * level, seconds, 0.9)
+        return Transcript((Segment(word.start, word.end, (word,)),), seconds)
+
+
+@pytest.fixture(autouse=True)
+def recognizer(monkeypatch) -> type[HearsLoudness]:
+    module = types.ModuleType("asr.recognizer")
+    module.Recognizer = HearsLoudness
+    monkeypatch.setitem(sys.modules, "asr.recognizer", module)
+    monkeypatch.setattr(HearsLoudness, "loaded", [])
+    monkeypatch.setattr(HearsLoudness, "batch_sizes", [])
+    return HearsLoudness
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def record(path: str, *levels: int, seconds: float = 1.0) -> str:
+    """A file with one channel for each level."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    samples = np.tile(np.array(levels) / 10, (round(seconds * 16_000), 1))
+    soundfile.write(path, samples, 16_000)
+    return path
+
+
+def files_in(directory: str) -> list[str]:
+    found = Path(directory).rglob("*")
+    return sorted(str(path.relative_to(directory)) for path in found if path.is_file())
+
+
+def give_stdin(monkeypatch, content: bytes, *, terminal: bool = False) -> None:
+    stdin = io.TextIOWrapper(io.BytesIO(content))
+    stdin.isatty = lambda: terminal
+    monkeypatch.setattr(sys, "stdin", stdin)
+
+
+def transcribe(*arguments: str) -> int:
+    return cli.main(["transcribe", *arguments])
+
+
+def test_the_words_are_on_stdout_and_nothing_else_anywhere(capsys):
+    assert transcribe(record("a.wav", 3)) == 0
+    assert capsys.readouterr() == ("three\n", "")
+
+
+def test_silence_is_no_text(capsys):
+    assert transcribe(record("a.wav", 0)) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_several_recordings_have_headings(capsys):
+    assert transcribe(record("a.wav", 1), record("b.wav", 2)) == 0
+    assert capsys.readouterr().out == "==> a.wav <==\none\n\n==> b.wav <==\ntwo\n"
+
+
+def test_options_reach_the_recogniser(recognizer):
+    status = transcribe(
+        record("a.wav", 1), "-m", "other", "--device", "cpu", "-t", "3", "--batch_size", "5"
+    )
+
+    assert status == 0
+    assert recognizer.loaded == [("other", "cpu", 3)]
+    assert recognizer.batch_sizes == [5]
+
+
+def test_the_model_is_the_english_one_and_is_loaded_once(recognizer):
+    transcribe(record("a.wav", 1), record("b.wav", 2))
+
+    assert recognizer.loaded == [("english", "auto", None)]
+
+
+def test_one_bad_input_is_named_and_the_others_are_done(capsys):
+    Path("text.wav").write_text("this is no sound")
+    Path("empty.wav").touch()
+
+    status = transcribe(
+        record("a.wav", 1), "missing.wav", "text.wav", "empty.wav", record("b.wav", 2)
+    )
+
+    shown = capsys.readouterr()
+    assert status == 1
+    assert shown.out == "==> a.wav <==\none\n\n==> b.wav <==\ntwo\n"
+    lines = shown.err.splitlines()
+    assert len(lines) == 3 and all(line.startswith("asr: error: ") for line in lines)
+    assert all(
+        name in shown.err for name in ("missing.wav: no such file", "text.wav: ", "empty.wav: ")
+    )
+
+
+def test_bad_inputs_alone_are_reported_without_loading_a_model(capsys, recognizer):
+    Path("text.wav").write_text("this is no sound")
+
+    assert transcribe("missing.wav", "text.wav") == 1
+    assert recognizer.loaded == []
+
+
+def test_a_surprise_in_one_recording_does_not_stop_the_others(capsys):
+    assert transcribe(record("loud.wav", 10), record("b.wav", 2)) == 1
+
+    shown = capsys.readouterr()
+    assert "two" in shown.out
+    assert shown.err == (
+        "asr: error: loud.wav: unexpected RuntimeError: too loud; run with -v for the traceback\n"
+    )
+
+
+def test_a_model_that_cannot_be_loaded_ends_it_all(capsys, recognizer, monkeypatch):
+    def load(model, **options):
+        raise CheckpointError(f"{model}: no such model")
+
+    monkeypatch.setattr(recognizer, "load", load)
+
+    assert transcribe(record("a.wav", 1), record("b.wav", 2), "-m", "nothing") == 1
+    assert capsys.readouterr() == ("", "asr: error: nothing: no such model\n")
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["-f", "txt,json"], "give --output-dir"),
+        (["-f", "all"], "give --output-dir"),
+        (["-f", "doc"], "no format doc"),
+        (["-f", ""], "no format"),
+        (["--skip-existing"], "needs --output-dir"),
+        (["--sample-rate", "8000"], "give --raw"),
+        (["--raw"], "is for standard input"),
+        (["--offset", "-1"], "0 or more"),
+        (["--offset", "nan"], "0 or more"),
+        (["--duration", "0"], "more than 0"),
+        (["--duration", "soon"], "not a time"),
+        (["--channels", "0"], "not mix, split or a number"),
+        (["--channels", "left"], "not mix, split or a number"),
+        (["--batch-size", "0"], "1 or more"),
+        (["-t", "some"], "1 or more"),
+        (["--device", "tpu"], "invalid choice"),
+    ],
+)
+def test_impossible_options_are_wrong_usage_before_any_work(capsys, recognizer, options, reason):
+    assert transcribe(record("a.wav", 1), *options) == 2
+
+    shown = capsys.readouterr()
+    assert shown.out == "" and reason in shown.err and shown.err.count("\n") == 1
+    assert recognizer.loaded == []
+
+
+def test_one_format_goes_to_stdout(capsys):
+    assert transcribe(record("a.wav", 1), "-f", "tsv") == 0
+    assert capsys.readouterr().out == "start\tend\ttext\n10\t1000\tone\n"
+
+
+def test_word_timestamps_are_in_the_json(capsys):
+    assert transcribe(record("a.wav", 1), "-f", "json", "--word_timestamps", "True") == 0
+
+    document = json.loads(capsys.readouterr().out)
+    assert document["segments"][0]["words"][0]["word"] == "one"
+    assert (document["file"], document["model"], document["duration"]) == ("a.wav", "stub", 1.0)
+
+
+def test_jsonl_is_printed_as_each_file_finishes(capsys, recognizer, monkeypatch):
+    printed_before = []
+    hear = recognizer.transcribe_blocks
+
+    def transcribe_blocks(self, blocks, **options):
+        printed_before.append(capsys.readouterr().out)
+        return hear(self, blocks, **options)
+
+    monkeypatch.setattr(recognizer, "transcribe_blocks", transcribe_blocks)
+
+    assert transcribe(record("a.wav", 1), record("b.wav", 2), "-f", "jsonl") == 0
+    lines = [printed_before[1], capsys.readouterr().out]
+    assert [json.loads(line)["file"] for line in lines] == ["a.wav", "b.wav"]
+    assert all(line.count("\n") == 1 for line in lines)
+
+
+def test_a_directory_is_its_recordings(capsys):
+    record("talks/b.wav", 2)
+    record("talks/a.wav", 1)
+    record("talks/inner/c.wav", 3)
+
+    assert transcribe("talks") == 0
+    assert [line for line in capsys.readouterr().out.split("\n") if line in LEVELS] == [
+        "one",
+        "two",
+    ]
+
+
+def test_recursive_looks_into_inner_directories(capsys):
+    record("talks/inner/c.wav", 3)
+
+    assert transcribe("talks", "--recursive") == 0
+    assert capsys.readouterr().out == "three\n"
+
+
+def test_a_directory_without_recordings_fails_alone(capsys):
+    Path("nothing").mkdir()
+
+    assert transcribe("nothing", record("a.wav", 1)) == 1
+    shown = capsys.readouterr()
+    assert "nothing: no audio files" in shown.err and "one" in shown.out
+
+
+def test_the_same_recording_is_transcribed_once(capsys):
+    record("talks/a.wav", 1)
+
+    assert transcribe("talks", "talks/a.wav", "./talks/../talks/a.wav") == 0
+    assert capsys.readouterr().out == "one\n"
+
+
+def test_output_dir_is_made_and_holds_the_formats(capsys):
+    assert transcribe(record("x/a.wav", 1), "-o", "new/out", "-f", "txt", "-f", "json,srt") == 0
+    assert files_in("new/out") == ["a.json", "a.srt", "a.txt"]
+    assert Path("new/out/a.txt").read_text() == "one\n"
+    assert capsys.readouterr() == ("", "")
+
+
+def test_all_is_every_format():
+    assert transcribe(record("a.wav", 1), "-o", "out", "-f", "all") == 0
+    assert files_in("out") == [
+        f"a.{f}" for f in sorted(("txt", "json", "jsonl", "srt", "vtt", "tsv", "ctm"))
+    ]
+
+
+def test_files_are_readable_by_others_as_the_umask_says():
+    transcribe(record("a.wav", 1), "-o", "out")
+    Path("plain").touch()
+
+    assert Path("out/a.txt").stat().st_mode == Path("plain").stat().st_mode
+
+
+def test_a_directory_keeps_its_shape_in_the_output():
+    record("talks/a.wav", 1)
+    record("talks/inner/a.wav", 2)
+
+    assert transcribe("talks", "--recursive", "-o", "out") == 0
+    assert files_in("out") == ["a.txt", "inner/a.txt"]
+    assert Path("out/inner/a.txt").read_text() == "two\n"
+
+
+@pytest.mark.parametrize(
+    ("recordings", "results"),
+    [
+        (["x/a.wav", "b.wav"], ["a.txt", "b.txt"]),
+        (["x/a.wav", "y/a.wav"], ["x/a.txt", "y/a.txt"]),
+        (["p/x/a.wav", "q/x/a.wav"], ["p/x/a.txt", "q/x/a.txt"]),
+        (["a.wav", "a.flac"], ["a.flac.txt", "a.wav.txt"]),
+        (["x/a.wav", "x/A.flac"], ["A.flac.txt", "a.wav.txt"]),
+    ],
+)
+def test_two_recordings_never_share_an_output_file(recordings, results):
+    for level, path in enumerate(recordings, start=1):
+        record(path, level)
+
+    assert transcribe(*recordings, "-o", "out") == 0
+    assert files_in("out") == results
+
+
+def test_even_confusing_names_never_share_an_output_file():
+    recordings = [record("a.wav", 1), record("a.flac", 2), record("a.wav.flac", 3)]
+
+    assert transcribe(*recordings, "-o", "out") == 0
+    texts = [Path("out", name).read_text() for name in files_in("out")]
+    assert sorted(texts) == ["one\n", "three\n", "two\n"]
+
+
+def test_skip_existing_leaves_what_is_there_and_loads_no_model_for_it(recognizer):
+    record("a.wav", 1)
+    Path("out").mkdir()
+    Path("out/a.txt").write_text("by hand\n")
+
+    assert transcribe("a.wav", "-o", "out", "--skip-existing") == 0
+    assert Path("out/a.txt").read_text() == "by hand\n"
+    assert recognizer.loaded == []
+
+
+def test_skip_existing_adds_the_formats_that_are_missing():
+    record("a.wav", 1)
+    Path("out").mkdir()
+    Path("out/a.txt").write_text("by hand\n")
+
+    assert transcribe("a.wav", "-o", "out", "-f", "txt,tsv", "--skip-existing") == 0
+    assert files_in("out") == ["a.tsv", "a.txt"]
+    assert Path("out/a.txt").read_text() == "by hand\n"
+
+
+def test_results_are_replaced_without_skip_existing():
+    record("a.wav", 1)
+    Path("out").mkdir()
+    Path("out/a.txt").write_text("by hand\n")
+
+    assert transcribe("a.wav", "-o", "out") == 0
+    assert Path("out/a.txt").read_text() == "one\n"
+
+
+def test_an_output_dir_that_is_a_file_is_refused_before_any_work(capsys, recognizer):
+    Path("out").touch()
+
+    assert transcribe(record("a.wav", 1), "-o", "out") == 1
+    assert "out: is not a directory" in capsys.readouterr().err
+    assert recognizer.loaded == []
+
+
+def test_an_output_dir_without_permission_is_refused_before_any_work(
+    capsys, recognizer, monkeypatch
+):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root has every permission
+
+    assert transcribe(record("a.wav", 1), "-o", "out") == 1
+    assert "out: no permission" in capsys.readouterr().err
+    assert recognizer.loaded == []
+
+
+def test_a_full_disk_leaves_no_half_written_file_and_the_others_are_tried(capsys, monkeypatch):
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    replace = os.replace
+
+    def replace_unless_a(source, target):
+        if Path(target).stem == "a":
+            raise full
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", replace_unless_a)
+
+    assert transcribe(record("a.wav", 1), record("b.wav", 2), "-o", "out") == 1
+    assert files_in("out") == ["b.txt"]
+    assert capsys.readouterr().err == (
+        "asr: error: a.wav: out/a.txt: cannot be written (No space left on device)\n"
+    )
+
+
+def test_an_interruption_while_writing_leaves_the_old_result(monkeypatch):
+    def interrupt(source, target):
+        raise KeyboardInterrupt
+
+    record("a.wav", 1)
+    Path("out").mkdir()
+    Path("out/a.txt").write_text("before\n")
+    monkeypatch.setattr(os, "replace", interrupt)
+
+    assert transcribe("a.wav", "-o", "out") == 130
+    assert files_in("out") == ["a.txt"]
+    assert Path("out/a.txt").read_text() == "before\n"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_stdout_on_a_full_disk_is_an_error(capsys, monkeypatch):
+    with monkeypatch.context() as patch, open("/dev/full", "w") as full:
+        patch.setattr(sys, "stdout", full)
+        status = transcribe(record("a.wav", 1), record("b.wav", 2))
+
+    assert status == 1
+    assert capsys.readouterr().err == (
+        "asr: error: standard output: cannot be written (No space left on device)\n"
+    )
+
+
+def test_split_channels_are_transcribed_apart(capsys):
+    assert transcribe(record("a.wav", 2, 1), "--channels", "split") == 0
+    assert capsys.readouterr().out == "[channel 2] one\n[channel 1] two\n"  # in order of time
+
+
+def test_split_channels_are_in_the_json(capsys):
+    assert transcribe(record("a.wav", 2, 1), "--channels", "split", "-f", "json") == 0
+
+    document = json.loads(capsys.readouterr().out)
+    assert [segment["channel"] for segment in document["segments"]] == [2, 1]
+    assert document["duration"] == 1.0
+
+
+def test_one_channel_can_be_chosen(capsys):
+    assert transcribe(record("a.wav", 1, 2), "--channels", "2") == 0
+    assert capsys.readouterr().out == "two\n"
+
+
+def test_channels_are_mixed_unless_told_otherwise(capsys):
+    assert transcribe(record("a.wav", 1, 3)) == 0
+    assert capsys.readouterr().out == "two\n"
+
+
+def test_a_channel_that_is_not_there_fails(capsys):
+    assert transcribe(record("a.wav", 1), "--channels", "2") == 1
+    assert "a.wav: there is no channel 2" in capsys.readouterr().err
+
+
+def test_times_count_from_the_beginning_of_the_recording_whatever_the_offset(capsys):
+    path = record("a.wav", 1, seconds=5)
+
+    assert transcribe(path, "--offset", "2", "--duration", "1", "-f", "json") == 0
+
+    document = json.loads(capsys.readouterr().out)
+    assert [(s["start"], s["end"]) for s in document["segments"]] == [(2.01, 3.0)]
+    assert document["duration"] == 1.0
+
+
+def test_standard_input_is_read_as_a_wav(capsys, monkeypatch):
+    give_stdin(monkeypatch, Path(record("a.wav", 4)).read_bytes())
+
+    assert transcribe("-") == 0
+    assert capsys.readouterr() == ("four\n", "")
+
+
+def test_standard_input_can_be_split(capsys, monkeypatch):
+    give_stdin(monkeypatch, Path(record("a.wav", 1, 2)).read_bytes())
+
+    assert transcribe("-", "--channels", "split") == 0
+    assert capsys.readouterr().out == "[channel 1] one\n[channel 2] two\n"
+
+
+def test_standard_input_can_be_raw_samples(capsys, monkeypatch):
+    give_stdin(monkeypatch, np.full(8000, 0.2 * 32768, dtype="<i2").tobytes())
+
+    assert transcribe("-", "--raw", "--sample-rate", "8000", "-f", "json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["duration"] == pytest.approx(1.0, abs=0.01)
+    assert document["text"] == "two"
+
+
+def test_results_of_standard_input_are_named_stdin(monkeypatch):
+    give_stdin(monkeypatch, Path(record("a.wav", 4)).read_bytes())
+
+    assert transcribe("-", record("stdin.wav", 1), "-o", "out") == 0
+    assert Path("out/stdin.txt").read_text() == "four\n"
+    assert len(files_in("out")) == 2
+
+
+def test_bad_standard_input_is_named(capsys, monkeypatch):
+    give_stdin(monkeypatch, b"this is no sound")
+
+    assert transcribe("-", "--channels", "split") == 1
+    assert capsys.readouterr().err.startswith("asr: error: standard input: ")
+
+
+def test_a_terminal_as_standard_input_is_wrong_usage(capsys, monkeypatch):
+    give_stdin(monkeypatch, b"", terminal=True)
+
+    assert transcribe("-") == 2
+    assert "is a terminal" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("terminal", "option", "is_shown"),
+    [(True, [], True), (True, ["--quiet"], False), (False, [], False)],
+)
+def test_progress_is_shown_on_a_terminal_only(capsys, monkeypatch, terminal, option, is_shown):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+
+    assert transcribe(record("a[b].wav", 1), *option) == 0
+
+    shown = capsys.readouterr()
+    assert ("a[b].wav" in shown.err) == is_shown
+    assert shown.out == "one\n"
+
+
+def test_verbose_tells_the_speed(capsys):
+    assert transcribe(record("a.wav", 1), "-v") == 0
+    assert "a.wav: 1.0 s of audio in " in capsys.readouterr().err
+
+
+def test_a_file_name_that_is_not_unicode_does_not_stop_the_words(capsys):
+    name = os.fsdecode(b"caf\xe9.wav")
+    try:
+        Path(name).write_bytes(Path(record("a.wav", 1)).read_bytes())
+    except OSError:
+        pytest.skip("this file system has Unicode names only")
+
+    assert transcribe(name, "a.wav") == 0
+    assert capsys.readouterr().out.count("one\n") == 2
