@@ -6,8 +6,10 @@ spike and ends a little after its last; how much is a property of 40 ms frames s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -51,25 +53,19 @@ def words(spans: Sequence[Span], labels: Labels, offset: float = 0.0) -> tuple[W
 
     A word's probability is the geometric mean of its characters' peak posteriors. Words never overlap.
     """
-    groups: list[list[Span]] = [[]]
-    for span in spans:
-        if labels.symbols[span.label] == SPACE_SYMBOL:
-            groups.append([])
-        else:
-            groups[-1].append(span)
+    space = labels.symbols.index(SPACE_SYMBOL)
+    runs = groupby(spans, key=lambda span: span.label == space)
+    groups = [list(run) for is_space, run in runs if not is_space]
     found: list[Word] = []
+    last_spike = 0.0  # end of the word before, without what is added to it
     for group in groups:
-        if not group:
-            continue
-        start = max(0.0, offset + group[0].start * FRAME_SECONDS - _BEFORE_FIRST_SPIKE)
-        end = offset + group[-1].end * FRAME_SECONDS + _AFTER_LAST_SPIKE
-        if found and start < found[-1].end:
-            # Two words that touch share the time between their nearest spikes.
-            earliest = max(found[-1].start, offset + previous.end * FRAME_SECONDS)
-            start = max(earliest, min(found[-1].end, start))
-            found[-1] = Word(found[-1].text, found[-1].start, start, found[-1].probability)
+        first_spike = offset + group[0].start * FRAME_SECONDS
+        start = max(0.0, first_spike - _BEFORE_FIRST_SPIKE)
+        if found and start < found[-1].end:  # two words that touch meet between their spikes
+            start = max(last_spike, min(found[-1].end, start))
+            found[-1] = replace(found[-1], end=start)
+        last_spike = offset + group[-1].end * FRAME_SECONDS
         text = "".join(labels.symbols[span.label] for span in group)
-        mean = sum(torch.tensor(span.probability).log().item() for span in group) / len(group)
-        found.append(Word(text, start, end, float(torch.tensor(mean).exp())))
-        previous = group[-1]
+        mean = sum(math.log(max(span.probability, 1e-10)) for span in group) / len(group)
+        found.append(Word(text, start, last_spike + _AFTER_LAST_SPIKE, math.exp(mean)))
     return tuple(found)

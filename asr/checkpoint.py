@@ -77,7 +77,8 @@ def load(path: str | Path) -> Checkpoint:
             metadata = (file.metadata() or {}).get(_KEY)
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: not a readable model file ({str(error).splitlines()[0]})") from None
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise CheckpointError(f"{path}: not a readable model file ({reason[:200]})") from None
     if metadata is None:
         raise CheckpointError(f"{path}: a safetensors file, but not a model of asr")
     try:
@@ -94,11 +95,13 @@ def load(path: str | Path) -> Checkpoint:
         labels = {
             name: Labels(entry["kind"], tuple(entry["symbols"])) for name, entry in data["labels"].items()
         }
+        if {name: len(symbols) for name, symbols in labels.items()} != model.config.outputs:
+            raise ValueError("labels and outputs do not agree")
         info = data["info"]
     except CheckpointError:
         raise
     except (AsrError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise CheckpointError(f"{path}: damaged or foreign model file ({reason})") from None
     model.eval()
     front_end.eval()
@@ -119,8 +122,9 @@ def write_atomically(path: str | Path, write: Callable[[str], None]) -> None:
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
-    except (OSError, SafetensorError) as error:
-        raise OutputError(f"{path}: cannot be written ({error})") from None
+    except (OSError, SafetensorError, RuntimeError) as error:  # torch.save: RuntimeError on a full disk
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise OutputError(f"{path}: cannot be written ({reason[:200]})") from None
 
 
 def describe(checkpoint: Checkpoint) -> Mapping[str, Any]:

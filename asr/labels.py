@@ -79,13 +79,20 @@ class Lexicon:
         opener = lzma.open if path.suffix == ".xz" else open
         pronunciations: dict[str, list[tuple[str, ...]]] = {}
         known = set(PHONES[1:])
-        with opener(path, "rt", encoding="utf-8") as file:
-            for number, line in enumerate(file, start=1):
-                word, tab, phones = line.rstrip("\n").partition("\t")
-                units = tuple(phones.split())
-                if not tab or not units or not known.issuperset(units):
-                    raise ManifestError(f"{path}:{number}: not 'word<TAB>PHONES': {line.strip()[:60]!r}")
-                pronunciations.setdefault(word, []).append(units)
+        try:
+            with opener(path, "rt", encoding="utf-8") as file:
+                for number, line in enumerate(file, start=1):
+                    word, tab, phones = line.rstrip("\n").partition("\t")
+                    units = tuple(phones.split())
+                    if not tab or not units or not known.issuperset(units):
+                        raise ManifestError(
+                            f"{path}:{number}: not 'word<TAB>PHONES': {line.strip()[:60]!r}"
+                        )
+                    pronunciations.setdefault(word, []).append(units)
+        except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError) as error:
+            raise ManifestError(f"{path}: not a readable lexicon ({error})") from None
+        if not pronunciations:
+            raise ManifestError(f"{path}: holds no pronunciations")
         return cls(pronunciations)
 
     def phones(self, text: str) -> list[str] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +27,8 @@ def read_manifest(path: str | Path) -> list[Utterance]:
     path = Path(path)
     utterances = []
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not splitlines(): JSON may hold U+2028 and its like, which that takes for line ends.
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ManifestError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
     for number, line in enumerate(lines, start=1):
@@ -42,6 +44,8 @@ def read_manifest(path: str | Path) -> list[Utterance]:
                 speaker=str(entry.get("speaker", "")),
                 corpus=str(entry.get("corpus", "")),
             )
+            if not 0 <= utterance.duration < math.inf:
+                raise ValueError(f"duration {utterance.duration}")
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ManifestError(
                 f"{path}:{number}: not an utterance ({type(error).__name__}: {error}); "

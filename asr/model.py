@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-CELLS: dict[str, type[nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
+CELLS: dict[str, Any] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 STRIDE = 4  # input frames per output frame
 
 
@@ -114,7 +114,7 @@ class TimeReduction(nn.Module):
 class MaskedBatchNorm(nn.BatchNorm1d):
     """Batch normalisation over (batch, frames, channels) whose statistics leave out the padding."""
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:  # type: ignore[override]
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         assert self.running_mean is not None and self.running_var is not None
         x = x.float()
         if self.training and mask is not None:
@@ -145,8 +145,8 @@ class RecurrentLayer(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         if config.cell == "lstm":
             for direction in self.directions:
-                with torch.no_grad():  # gates are stacked input, forget, cell, output
-                    direction.bias_hh_l0[config.n_hidden : 2 * config.n_hidden] = 1.0
+                forget = slice(config.n_hidden, 2 * config.n_hidden)  # after the input gate
+                nn.init.ones_(direction.get_parameter("bias_hh_l0")[forget])
 
     def forward(self, x: Tensor, mask: Tensor, flip: Tensor) -> Tensor:
         normed = self.norm(x, mask)
@@ -179,7 +179,7 @@ class AcousticModel(nn.Module):
         self.reduction = TimeReduction(config.n_mels, config.n_channels, config.n_model)
         self.dropout = nn.Dropout(config.dropout)
         self.layers = nn.ModuleList(RecurrentLayer(config) for _ in range(config.n_layers))
-        self.future = (
+        self.future: nn.Conv1d | None = (
             nn.Conv1d(config.n_model, config.n_model, config.lookahead + 1, groups=config.n_model)
             if config.lookahead
             else None
@@ -268,6 +268,7 @@ class AcousticModel(nn.Module):
         if x.shape[1]:
             states = []
             for layer, layer_state in zip(self.layers, recurrent, strict=True):
+                assert isinstance(layer, RecurrentLayer)
                 x, layer_state = layer.step(x, layer_state)
                 states.append(layer_state)
             recurrent = tuple(states)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from asr import align, checkpoint, pretrained
@@ -108,11 +109,10 @@ class Recognizer:
     def _gaps(self, log_probs: Tensor) -> list[tuple[int, int]]:
         """Runs [start, end) of frames whose likeliest label is no letter."""
         path = log_probs.argmax(-1)
-        is_gap = torch.cat([path.new_zeros(1), ((path == BLANK) | (path == self._space)).long(), path.new_zeros(1)])
+        is_gap = F.pad(((path == BLANK) | (path == self._space)).long(), (1, 1))
         edges = is_gap.diff()
-        return list(
-            zip((edges == 1).nonzero().flatten().tolist(), (edges == -1).nonzero().flatten().tolist(), strict=True)
-        )
+        starts, ends = ((edges == edge).nonzero().flatten().tolist() for edge in (1, -1))
+        return list(zip(starts, ends, strict=True))
 
     def _last_pause(self, log_probs: Tensor) -> int:
         """How many frames can be decoded for good: up to the middle of the last pause, else 0."""
@@ -121,7 +121,8 @@ class Recognizer:
         if pauses:
             return sum(pauses[-1]) // 2
         if len(log_probs) > _LONGEST_SEGMENT_FRAMES:
-            return sum(max(gaps, key=lambda gap: gap[1] - gap[0])) // 2 if gaps else len(log_probs)
+            start, end = max(gaps, key=lambda gap: gap[1] - gap[0], default=(len(log_probs),) * 2)
+            return (start + end) // 2
         return 0
 
     def _decode(self, log_probs: Tensor, first_frame: int) -> list[Segment]:
@@ -150,9 +151,13 @@ class _Counted:
 
     def __init__(self, blocks: Iterable[np.ndarray]) -> None:
         self._blocks = blocks
-        self.seconds = 0.0
+        self._n_samples = 0
+
+    @property
+    def seconds(self) -> float:
+        return self._n_samples / SAMPLE_RATE
 
     def __iter__(self) -> Iterator[np.ndarray]:
         for block in self._blocks:
-            self.seconds += len(block) / SAMPLE_RATE
+            self._n_samples += len(block)
             yield block

@@ -73,9 +73,10 @@ def may_hold_speech(samples: np.ndarray, *, floor_db: float = -75.0, movement_db
     """False for what cannot be speech: too quiet everywhere, or of a steady level like noise.
 
     Syllables move the level of speech by far more than movement_db (between its 5th and 95th
-    percentile), a fan or hiss by less. Less than 0.3 seconds is too short to tell: true if loud enough.
+    percentile), a fan or hiss by less. No word is shorter than 0.1 seconds; below 0.3 seconds the level
+    says too little, and all that is loud enough passes.
     """
-    if len(samples) < 2 * _HOP:
+    if len(samples) < SAMPLE_RATE // 10:
         return False
     level = loudness(samples, 0.05)
     low, high = np.percentile(level, [5, 95])

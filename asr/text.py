@@ -22,7 +22,8 @@ _ABBREVIATIONS = {
     "etc": "et cetera",
 }
 _ABBREVIATION = re.compile(rf"\b({'|'.join(_ABBREVIATIONS)})\.", re.IGNORECASE)
-_NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?(?:st|nd|rd|th)?\b", re.IGNORECASE)
+_NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+|(?:st|nd|rd|th)\b)?", re.IGNORECASE)
+_LONGEST_NUMBER = 15  # digits; a longer one is read digit by digit, as telephone numbers are
 _SYMBOLS = {"&": " and ", "%": " percent ", "+": " plus ", "@": " at "}
 
 
@@ -56,7 +57,9 @@ def _spell_number(number: str) -> str:
     from num2words import num2words  # only texts with digits pay for the import
 
     plain = number.replace(",", "").lower()
-    if plain[-2:] in {"st", "nd", "rd", "th"}:
+    if len(plain) > _LONGEST_NUMBER:
+        spoken = " ".join(num2words(int(digit)) for digit in plain if digit.isdigit())
+    elif plain[-2:] in {"st", "nd", "rd", "th"}:
         spoken = num2words(int(plain[:-2]), to="ordinal")
     elif plain.isdigit() and len(plain) == 4 and 1100 <= int(plain) <= 1999 and "," not in number:
         spoken = num2words(int(plain), to="year")

@@ -61,12 +61,14 @@ except ImportError:
     echo "$1: first use: installing Debian's $package, which $python needs for virtual environments" >&2
     DEBIAN_FRONTEND=noninteractive
     export DEBIAN_FRONTEND
-    # Its list of packages may be old or missing; a failure here is told by the install.
-    apt-get update -qq </dev/null >&2
-    # Another bin/asr may be doing the same: wait for it.
-    if ! apt-get install -y -qq --no-install-recommends -o DPkg::Lock::Timeout=600 "$package" \
-        </dev/null >&2 || ! "$python" -I -c "$probe"; then
-        echo "$1: could not install $package; run 'apt-get install $package' to see why" >&2
+    # Its list of packages may be old or missing. Another bin/asr may be doing the same: wait for it.
+    if ! output=$(
+        apt-get update -qq </dev/null 2>&1
+        apt-get install -y -qq --no-install-recommends -o DPkg::Lock::Timeout=600 "$package" \
+            </dev/null 2>&1
+    ) || ! "$python" -I -c "$probe"; then
+        echo "$output" >&2
+        echo "$1: could not install $package; see above" >&2
         exit 1
     fi
 }

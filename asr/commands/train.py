@@ -18,7 +18,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("config", metavar="CONFIG.toml")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="e.g. training.seed=2")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    parser.add_argument("-t", "--threads", type=int, metavar="N", help="CPU threads")
+    parser.add_argument("-t", "--threads", type=_count, metavar="N", help="CPU threads")
     parser.add_argument("--restart", action="store_true", help="begin anew instead of resuming")
     return parser
 
@@ -38,13 +38,23 @@ def run(args: argparse.Namespace) -> ExitStatus:
         raise UsageError("--device cuda: no usable CUDA device")
     device = None if args.device == "auto" else torch.device(args.device)
     trainer = Trainer(resolved, device)
-    with _Progress(quiet=getattr(args, "quiet", False)) as progress:
+    is_writer = trainer.group.is_writer  # several processes say everything once
+    with _Progress(quiet=args.quiet or not is_writer) as progress:
+        if args.restart:
+            trainer.forget()
         trainer.prepare(progress.on_data)
-        if not args.restart and trainer.resume():
+        if trainer.resume() and is_writer and not args.quiet:
             print(f"resuming {resolved.output} at update {trainer.update}", file=sys.stderr)
         trainer.train(progress.on_update)
-    print(f"{resolved.output}/best.safetensors")
+    if is_writer:
+        print(f"{resolved.output}/best.safetensors")
     return ExitStatus.OK
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 1 or more")
+    return int(text)
 
 
 class _Progress:

@@ -8,6 +8,7 @@ al. 2019).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,9 @@ from torch import Tensor
 class AugmentConfig:
     speed: float = 0.1  # largest relative change of speed, up or down
     vocal_tract: float = 0.08  # largest further relative change of the frequencies
+    noise: float = 0.4  # share of utterances that get noise, when the data has any
+    least_noise_db: float = 30.0  # ratio of speech to noise, the most favourable
+    most_noise_db: float = 5.0  # and the least
     gain_db: float = 12.0  # largest change of level, up or down
     frequency_masks: int = 2
     frequency_mask_bands: int = 27  # largest width of one mask, in mel bands
@@ -30,16 +34,25 @@ class AugmentConfig:
 
 
 def augment(
-    frames: Tensor, random: np.random.Generator, config: AugmentConfig, strength: float, floor: float
+    frames: Tensor,
+    random: np.random.Generator,
+    config: AugmentConfig,
+    strength: float,
+    floor: float,
+    noises: Sequence[np.ndarray] = (),
 ) -> Tensor:
-    """(frames, mels) raw log-mel -> another speaker, speed and level of the same words.
+    """(frames, mels) raw log-mel -> another speaker, speed, level and surroundings of the same words.
 
     strength: 0..1 scales warps and masks; floor: the power that was added before the logarithm.
+    noises: (frames, mels) raw log-mel each, one of which is mixed in now and then.
     Masked places become NaN, for the caller to replace by the mean once normalised.
     """
     speed = 1 + strength * config.speed * random.uniform(-1, 1)
     warp = speed * (1 + strength * config.vocal_tract * random.uniform(-1, 1))
     frames = _warp(frames, speed, warp)
+    if len(noises) and random.uniform() < strength * config.noise:
+        noise = torch.from_numpy(noises[int(random.integers(len(noises)))].astype(np.float32))
+        frames = _mix(frames, noise, random.uniform(config.most_noise_db, config.least_noise_db))
     gain_db = strength * config.gain_db * random.uniform(-1, 1)
     frames = (frames + gain_db * float(np.log(10) / 10)).clamp(min=float(np.log(floor)))
     n_frames, n_mels = frames.shape
@@ -54,6 +67,13 @@ def augment(
         start = int(random.integers(0, n_frames - width + 1))
         frames[start : start + width] = torch.nan
     return frames
+
+
+def _mix(frames: Tensor, noise: Tensor, ratio_db: float) -> Tensor:
+    """Add the powers of noise, repeated as needed, so that frames are ratio_db louder on average."""
+    repeated = noise.repeat(-(-len(frames) // len(noise)), 1)[: len(frames)]
+    difference = frames.exp().mean().log() - repeated.exp().mean().log()
+    return torch.logaddexp(frames, repeated + difference - ratio_db * float(np.log(10) / 10))
 
 
 def _warp(frames: Tensor, speed: float, warp: float) -> Tensor:

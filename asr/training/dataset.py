@@ -37,6 +37,22 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.utterances)
 
+    def subset(self, indices: Sequence[int]) -> Dataset:
+        """The utterances at these positions, in this order."""
+        return Dataset(
+            [self.utterances[i] for i in indices],
+            [self.frames[i] for i in indices],
+            {name: [labels[i] for i in indices] for name, labels in self.labels.items()},
+        )
+
+    def joined(self, other: Dataset) -> Dataset:
+        """The items of both, these first."""
+        return Dataset(
+            self.utterances + other.utterances,
+            self.frames + other.frames,
+            {name: labels + other.labels[name] for name, labels in self.labels.items()},
+        )
+
     def statistics(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and deviation of every mel band over all frames, (mels,) each."""
         total, squares, n_frames = 0.0, 0.0, 0
@@ -69,6 +85,41 @@ def build(
             for name, kind in labels.items()
         },
     )
+
+
+def build_noise(
+    recordings: Sequence[Utterance],
+    labels: dict[str, Labels],
+    features: FeatureConfig,
+    cache: Path,
+    *,
+    seconds: float = 5.0,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Dataset:
+    """Pieces of recordings in which nobody speaks, and of white noise and silence: no labels.
+
+    Trained with empty targets, they teach a model that not every sound is a word.
+    """
+    whole = build(recordings, {}, None, features, cache, on_progress)
+    front_end = LogMel(features)
+    n_frames = front_end.n_frames(int(seconds * features.sample_rate))
+    pieces, sources = [], []
+    for recording, frames in zip(whole.utterances, whole.frames, strict=True):
+        for start in range(0, len(frames) - n_frames + 1, n_frames):
+            pieces.append(frames[start : start + n_frames])
+            sources.append(recording)
+    white = torch.randn(
+        int(seconds * features.sample_rate), generator=torch.Generator().manual_seed(1)
+    )
+    for level_db in (-200, -70, -60, -50, -40, -30, -20):
+        samples = white * 10 ** (level_db / 20)
+        pieces.append(front_end.raw(samples).numpy().astype(np.float16))
+        sources.append(Utterance(f"white-noise{level_db}dB", Path(), "", seconds))
+    utterances = [
+        dataclasses.replace(source, id=f"{source.id}#{i}", text="", duration=seconds)
+        for i, source in enumerate(sources)
+    ]
+    return Dataset(utterances, pieces, {name: [[] for _ in pieces] for name in labels})
 
 
 def _cached_frames(
@@ -107,7 +158,8 @@ def _read_all(
     if len(jobs) == 1:
         return _read_block(jobs[0])
     # Spawned, not forked: torch's threads do not survive a fork.
-    with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(os.cpu_count(), spawn, torch.set_num_threads, (1,)) as pool:
         for read in pool.map(_read_block, jobs):
             pieces.extend(read)
             if on_progress:
@@ -117,7 +169,6 @@ def _read_all(
 
 def _read_block(job: tuple[Sequence[Utterance], FeatureConfig]) -> list[np.ndarray]:
     utterances, features = job
-    torch.set_num_threads(1)
     front_end = LogMel(features)
     pieces = []
     for utterance in utterances:

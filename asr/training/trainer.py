@@ -1,7 +1,7 @@
 """The training loop: batches -> CTC losses -> AdamW -> checkpoints, metrics and exact resume.
 
 A run lives in one folder: last.pt (everything needed to go on), last.safetensors and best.safetensors
-(models for transcription, the moving average of the weights), metrics.jsonl, config.json, cache/.
+(models for transcription, the moving average of the weights), metrics.jsonl, cache/.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ class DataConfig:
     train: str  # manifest
     validation: str  # manifest; its word error rate chooses the best checkpoint
     lexicon: str = ""  # needed by phone labels
+    noise: str = ""  # manifest of sounds without speech: mixed in, and heard alone with empty labels
     max_seconds: float = 20.0  # longer training utterances are left out
     max_words_per_second: float = 5.5  # faster ones have a wrong label
     validation_corpus: str = ""  # only this corpus of the validation manifest; empty: all
@@ -89,6 +90,11 @@ class RunConfig:
         unknown = set(self.training.losses) - known
         if unknown:
             raise ValueError(f"training.losses: {', '.join(sorted(unknown))} is not an output of the model")
+        idle = set(self.model.outputs) - {name.removesuffix(MIDDLE) for name in self.training.losses}
+        if idle:
+            raise ValueError(f"training.losses: nothing trains the output {', '.join(sorted(idle))}")
+        if "phones" in self.model.outputs and not self.data.lexicon:
+            raise ValueError("data.lexicon is missing: the labels of model.outputs.phones come from it")
         for name, n_labels in self.model.outputs.items():
             if n_labels != len(Labels.of_kind(name)):
                 raise ValueError(f"model.outputs: {name} has {len(Labels.of_kind(name))} labels")
@@ -119,7 +125,7 @@ def schedule(progress: float, config: TrainingConfig) -> float:
         return progress / config.warm_up
     if progress < config.hold:
         return 1.0
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - config.hold) / (1 - config.hold))))
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - config.hold) / max(1 - config.hold, 1e-9))))
 
 
 def ctc_loss(log_probs: Tensor, lengths: Tensor, targets: list[list[int] | None]) -> Tensor:
@@ -128,7 +134,7 @@ def ctc_loss(log_probs: Tensor, lengths: Tensor, targets: list[list[int] | None]
     log_probs: (batch, frames', labels). int64 lengths and targets choose the native kernels, which
     are right for items of different lengths; cuDNN's are not for every input.
     """
-    kept = [i for i, target in enumerate(targets) if target]
+    kept = [i for i, target in enumerate(targets) if target is not None]
     if not kept:
         return log_probs.sum() * 0
     labels = [torch.tensor(targets[i], dtype=torch.long) for i in kept]
@@ -141,7 +147,9 @@ def ctc_loss(log_probs: Tensor, lengths: Tensor, targets: list[list[int] | None]
         reduction="none",
         zero_infinity=True,
     )
-    return (losses / n_labels.to(losses)).mean()
+    # An item without labels (noise) counts as if it had one in eight frames, about as dense as speech.
+    per = torch.where(n_labels > 0, n_labels, lengths[kept].cpu() / 8)
+    return (losses / per.to(losses)).mean()
 
 
 def usable(utterance: Utterance, n_frames: int, labels: Iterable[list[int] | None], data: DataConfig) -> bool:
@@ -152,17 +160,16 @@ def usable(utterance: Utterance, n_frames: int, labels: Iterable[list[int] | Non
     if n_words > 3 and n_words > data.max_words_per_second * utterance.duration:
         return False
     n_outputs = int(output_lengths(torch.tensor(n_frames)) / 1.15)  # the fastest speed perturbation
-    for target in labels:
-        if target is None:
-            continue
+    known = [target for target in labels if target is not None]
+    for target in known:
         n_repeats = sum(a == b for a, b in zip(target, target[1:], strict=False))
         if not target or len(target) + n_repeats > n_outputs:
             return False
-    return True
+    return bool(known)
 
 
 class Trainer:
-    """One run. Everything that changes during training is in state_dict(), so a resumed run goes on exactly."""
+    """One run. All that changes during training is in state_dict(), so a resumed run goes on exactly."""
 
     def __init__(self, config: RunConfig, device: torch.device | None = None) -> None:
         self.config = config
@@ -214,14 +221,26 @@ class Trainer:
         if not self.group.is_writer:
             self.group.wait()  # for the cache
         arguments = (self.labels, lexicon, self.config.features, self.folder / "cache")
-        self.validation_set = datasets.build(validation, *arguments, on_progress)
+        measured = datasets.build(validation, *arguments, on_progress)
         whole = datasets.build(read_manifest(data.train), *arguments, on_progress)
+        noise = None
+        if data.noise:
+            noise = datasets.build_noise(
+                read_manifest(data.noise), self.labels, *arguments[2:], on_progress=on_progress
+            )
         if self.group.is_writer:
             self.group.wait()
+        heard = [i for i, frames in enumerate(measured.frames) if len(frames)]
+        if not any(labels[i] for labels in measured.labels.values() for i in heard):
+            raise ConfigError(f"{data.validation}: no utterance has both sound and text")
+        self.validation_set = measured.subset(heard)
         self.training_set = self._keep_usable(whole)
         mean, deviation = self.training_set.statistics()
         self.front_end.mean.copy_(torch.from_numpy(mean))
         self.front_end.deviation.copy_(torch.from_numpy(deviation))
+        self.noises = noise.frames if noise else []
+        if noise:
+            self.training_set = self.training_set.joined(noise)
 
     def _keep_usable(self, whole: Dataset) -> Dataset:
         kept = [
@@ -236,12 +255,14 @@ class Trainer:
         ]
         if not kept:
             raise ConfigError(f"{self.config.data.train}: no utterance is usable for training")
+        for name, labels in whole.labels.items():
+            if all(labels[i] is None for i in kept):
+                raise ConfigError(
+                    f"{self.config.data.lexicon}: pronounces no utterance of {self.config.data.train}, "
+                    f"so there is nothing to learn {name} from"
+                )
         self._log(event="data", utterances=len(kept), left_out=len(whole) - len(kept))
-        return Dataset(
-            [whole.utterances[i] for i in kept],
-            [whole.frames[i] for i in kept],
-            {name: [labels[i] for i in kept] for name, labels in whole.labels.items()},
-        )
+        return whole.subset(kept)
 
     def batch(self, data: Dataset, indices: list[int], *, augmented: bool) -> Batch:
         """The items padded together; augmentation is a function of (seed, epoch, item) alone."""
@@ -251,7 +272,12 @@ class Trainer:
             if augmented:
                 random = np.random.default_rng([self.config.training.seed, self.epoch, index])
                 frames = augment(
-                    frames, random, self.config.augment, self._strength(), self.config.features.floor
+                    frames,
+                    random,
+                    self.config.augment,
+                    self._strength(),
+                    self.config.features.floor,
+                    self.noises,
                 )
             items.append(self.front_end.normalize(frames).nan_to_num(nan=0.0))
         return Batch(
@@ -325,7 +351,9 @@ class Trainer:
         config = self.config.training
         began = time.monotonic()
         self.model.train()
-        share = self.group.share(indices) or indices[:1]
+        share = self.group.share(indices)
+        share_of_batch = len(share) / len(indices)
+        share = share or indices[:1]  # without weight: a batch with fewer items than processes
         batch = self.batch(self.training_set, share, augmented=True)
         factor = schedule(max(self.progress, 1e-6), config)
         for group in self.optimizer.param_groups:
@@ -342,7 +370,7 @@ class Trainer:
         self.scaler.unscale_(self.optimizer)
         self.update += 1
         self.progress = self.group.average_gradients(
-            self.model.parameters(), len(share) / len(indices), self._measure_progress()
+            self.model.parameters(), share_of_batch, self._measure_progress()
         )
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
         if torch.isfinite(norm):
@@ -380,7 +408,10 @@ class Trainer:
     # --- validation ---------------------------------------------------------------------------
 
     def averaged_model(self) -> AcousticModel:
-        model = AcousticModel(self.config.model).to(self.device)
+        # The initial weights, drawn in vain, must not move the dropout of the updates to come: when a
+        # checkpoint is due depends on the clock.
+        with torch.random.fork_rng(devices=()):
+            model = AcousticModel(self.config.model).to(self.device)
         model.load_state_dict(self.average)
         return model.eval()
 
@@ -431,8 +462,12 @@ class Trainer:
     # --- checkpoints --------------------------------------------------------------------------
 
     def _save_model(self, model: AcousticModel, name: str) -> None:
+        config = dataclasses.asdict(self.config)
+        del config["output"]  # of the paths, only the files' names are anybody else's business
+        for key in ("train", "validation", "lexicon", "noise"):
+            config["data"][key] = Path(config["data"][key]).name
         info = {
-            "config": dataclasses.asdict(self.config),
+            "config": config,
             "training": {
                 "updates": self.update,
                 "epochs": self.epoch,
@@ -468,6 +503,13 @@ class Trainer:
             "results": self.results,
         }
 
+    def forget(self) -> None:
+        """Remove what an earlier run in this folder would go on from; its models stay until replaced."""
+        if self.group.is_writer:
+            for name in ("last.pt", "metrics.jsonl"):
+                (self.folder / name).unlink(missing_ok=True)
+        self.group.wait()
+
     def resume(self) -> bool:
         """Go on from last.pt when there is one; False when the run is new."""
         path = self.folder / "last.pt"
@@ -486,7 +528,7 @@ class Trainer:
         except AsrError:
             raise
         except Exception as error:  # torch.load raises what the damaged bytes happen to trigger
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            reason = " ".join(str(error).split()) or type(error).__name__
             raise CheckpointError(
                 f"{path}: does not fit this configuration or is damaged ({reason[:200]})"
             ) from None
@@ -515,7 +557,10 @@ class Trainer:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         entry = {"update": self.update, "epoch": self.epoch, "hours": round(self.seconds / 3600, 4)}
-        entry.update({k: round(v, 6) if isinstance(v, float) else v for k, v in values.items()})
+        for name, value in values.items():
+            if isinstance(value, float):  # JSON has no NaN and no infinity
+                value = round(value, 6) if math.isfinite(value) else None
+            entry[name] = value
         with open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
 

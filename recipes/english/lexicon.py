@@ -37,7 +37,10 @@ def read_cmudict(path: Path) -> dict[str, list[str]]:
     """Word -> pronunciations without stress, in the order of the dictionary, variants after the first."""
     pronunciations: dict[str, list[str]] = {}
     for line in lines(path):
-        word, *phones = line.split("#")[0].split()
+        entry = line.split("#")[0].split()
+        if not entry:
+            continue
+        word, *phones = entry
         word = re.sub(r"\(\d+\)$", "", word).lower()
         spoken = " ".join(re.sub(r"\d", "", phone) for phone in phones)
         if re.fullmatch(r"[a-z']+", word) and spoken not in pronunciations.setdefault(word, []):

@@ -1,0 +1,150 @@
+"""From samples to transcripts with the shipped model, and the laws it must keep."""
+
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import jiwer
+import numpy as np
+import pytest
+import torch
+
+from asr import checkpoint, pretrained
+from asr.audio import read_audio
+from asr.errors import CheckpointError, UsageError
+from asr.labels import Labels
+from asr.recognizer import Recognizer
+
+DATA = Path(__file__).parent / "data"
+SPOKEN = {
+    "2803-161169-0006.flac": "look a little closer while our guide lets the light of his lamp fall upon the "
+    "black wall at your side",
+    "1462-170142-0003.flac": "the room was empty when he entered",
+}
+SECOND = 16_000
+
+
+@pytest.fixture(scope="module")
+def english() -> Recognizer:
+    return Recognizer.load("english")
+
+
+def random_noise(seconds: float, level: float) -> np.ndarray:
+    samples = np.random.default_rng(1).normal(0, level, int(seconds * SECOND))
+    return samples.astype(np.float32)
+
+
+def test_real_speech_becomes_mostly_the_right_letters(english: Recognizer) -> None:
+    heard = " ".join(english.transcribe(DATA / name).text for name in SPOKEN)
+    assert jiwer.cer(" ".join(SPOKEN.values()), heard) < 0.6
+
+
+@pytest.mark.parametrize("level", [0.0, 1e-4, 0.01, 0.1])
+def test_silence_and_white_noise_give_empty_text(english: Recognizer, level: float) -> None:
+    assert english.transcribe_blocks([random_noise(25, level)]).text == ""
+
+
+@pytest.mark.parametrize("n_samples", [0, 1, 80, 511, 512, 1_000])
+def test_a_blink_of_sound_gives_empty_text(english: Recognizer, n_samples: int) -> None:
+    transcript = english.transcribe_blocks([random_noise(1, 0.1)[:n_samples]])
+    assert transcript.text == ""
+    assert transcript.duration == n_samples / SECOND
+
+
+def long_recording() -> np.ndarray:
+    """Both recordings in turn, about 90 seconds, with short pauses."""
+    pieces = [read_audio(DATA / name) for name in SPOKEN]
+    return np.concatenate([np.concatenate([piece, np.zeros(8_000, np.float32)]) for piece in pieces * 8])
+
+
+def test_the_size_of_blocks_and_batches_does_not_matter(english: Recognizer) -> None:
+    samples = long_recording()
+    whole = english.transcribe_blocks([samples], batch_size=4)
+    blocks = [samples[i : i + 12_345] for i in range(0, len(samples), 12_345)]
+    parts = english.transcribe_blocks(blocks, batch_size=1)
+    assert parts.text == whole.text
+    assert parts.duration == whole.duration == len(samples) / SECOND
+
+
+def test_words_of_a_long_recording_are_in_order_and_inside_it(english: Recognizer) -> None:
+    transcript = english.transcribe_blocks([long_recording()])
+    assert len(transcript.words) > 50
+    for before, after in pairwise(transcript.words):
+        assert before.start <= before.end <= after.start + 1e-6
+    assert all(0 <= word.start <= word.end <= transcript.duration + 0.2 for word in transcript.words)
+    assert all(0 < word.probability <= 1 for word in transcript.words)
+
+
+def test_joined_outputs_equal_those_of_the_whole_recording(english: Recognizer) -> None:
+    """Cutting with context changes next to nothing: the likeliest labels agree almost everywhere."""
+    samples = long_recording()[: 45 * SECOND]
+    joined = torch.cat([outputs["characters"] for outputs in english.log_probs([samples])])
+    whole = english._engine.log_probs([samples])[0]["characters"]
+    assert len(joined) == len(whole)
+    assert (joined.argmax(-1) == whole.argmax(-1)).float().mean() > 0.97
+
+
+def test_progress_reaches_the_end(english: Recognizer) -> None:
+    seen: list[float] = []
+    samples = long_recording()
+    english.transcribe_blocks([samples], on_progress=seen.append)
+    assert seen == sorted(seen)
+    assert seen[-1] == pytest.approx(len(samples) / SECOND, abs=0.1)
+
+
+def test_an_unknown_model_is_named_with_those_there_are() -> None:
+    with pytest.raises(CheckpointError, match="englsh: neither a model file nor a shipped model"):
+        Recognizer.load("englsh")
+
+
+def test_a_model_without_characters_cannot_transcribe(tiny_checkpoint: Path) -> None:
+    model = checkpoint.load(tiny_checkpoint)
+    model.labels = {"phones": Labels.of_kind("phones")}
+    with pytest.raises(CheckpointError, match="characters"):
+        Recognizer(model, "phones-only")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+def test_asking_for_cuda_without_one_is_a_usage_error(tiny_checkpoint: Path) -> None:
+    with pytest.raises(UsageError, match="no usable CUDA device"):
+        Recognizer.load(tiny_checkpoint, device="cuda")
+
+
+def test_the_shipped_model_is_small_and_described() -> None:
+    path = pretrained.find("english")
+    assert path.stat().st_size <= 30e6
+    assert (path.parent / "MODEL_CARD.md").is_file()
+    info = checkpoint.load(path).info
+    assert {"training", "config", "validation"} <= set(info)
+
+
+def test_the_command_prints_words_of_real_speech() -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "asr", "transcribe", str(DATA / "1462-170142-0003.flac")],
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    assert jiwer.cer(SPOKEN["1462-170142-0003.flac"], result.stdout.strip()) < 0.6
+    assert result.stderr == ""
+
+
+def test_memory_does_not_grow_with_the_recording(english: Recognizer) -> None:
+    """The peak over eight minutes stays close to that over two."""
+    program = """
+import resource, sys
+import numpy as np
+from asr.recognizer import Recognizer
+recognizer = Recognizer.load("english")
+noise = np.random.default_rng(1)
+syllables = np.abs(np.sin(np.arange(160_000) / 2000)) * 0.1
+blocks = ((syllables * noise.normal(0, 1, 160_000)).astype(np.float32) for _ in range(int(sys.argv[1]) * 6))
+recognizer.transcribe_blocks(blocks)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+    peaks = [
+        float(subprocess.run([sys.executable, "-c", program, minutes], capture_output=True, text=True).stdout)
+        for minutes in ("2", "8")
+    ]
+    assert peaks[1] - peaks[0] < 100

@@ -1,0 +1,68 @@
+"""Cutting long recordings and telling sound from possible speech."""
+
+import numpy as np
+import pytest
+
+from asr.segment import GRID, CutConfig, cut, loudness, may_hold_speech
+
+SECOND = 16_000
+
+
+def blocks_of(samples: np.ndarray, size: int) -> list[np.ndarray]:
+    return [samples[i : i + size] for i in range(0, len(samples), size)]
+
+
+def proper_parts(samples: np.ndarray, size: int) -> list[np.ndarray]:
+    """The samples of each piece without its context."""
+    return [
+        piece.samples[piece.first * GRID : None if piece.last is None else piece.last * GRID]
+        for piece in cut(blocks_of(samples, size))
+    ]
+
+
+@pytest.mark.parametrize("size", [700, 16_000, 400_000])
+@pytest.mark.parametrize("seconds", [0.005, 3, 21, 75.3])
+def test_the_pieces_without_context_are_the_recording(seconds: float, size: int) -> None:
+    samples = np.random.default_rng(1).normal(0, 0.1, int(seconds * SECOND)).astype(np.float32)
+    np.testing.assert_array_equal(np.concatenate(proper_parts(samples, size)), samples)
+
+
+def test_pieces_are_the_same_for_any_block_size() -> None:
+    samples = np.random.default_rng(2).normal(0, 0.1, 60 * SECOND).astype(np.float32)
+    lengths = [[len(part) for part in proper_parts(samples, size)] for size in (1_000, 99_999)]
+    assert lengths[0] == lengths[1]
+
+
+def test_a_cut_comes_where_it_is_quietest() -> None:
+    samples = np.random.default_rng(3).normal(0, 0.1, 30 * SECOND).astype(np.float32)
+    samples[int(13.5 * SECOND) : int(14.1 * SECOND)] *= 0.01
+    first = proper_parts(samples, SECOND)[0]
+    assert 13.5 < len(first) / SECOND < 14.1
+
+
+def test_no_piece_is_longer_than_allowed_with_its_context() -> None:
+    config = CutConfig()
+    samples = np.random.default_rng(4).normal(0, 0.1, 100 * SECOND).astype(np.float32)
+    for piece in cut(blocks_of(samples, 7_777), config):
+        assert len(piece.samples) <= (config.longest + 2 * config.context) * SECOND
+
+
+def test_an_empty_recording_has_no_pieces() -> None:
+    assert list(cut([])) == []
+
+
+def test_loudness_is_in_decibels_of_full_scale() -> None:
+    tone = np.sqrt(2) * 0.1 * np.sin(np.arange(SECOND) * 0.3)
+    assert np.median(loudness(tone, 0.3)) == pytest.approx(-20, abs=0.2)
+
+
+@pytest.mark.parametrize("level", [0.0, 1e-5, 0.01, 0.3])
+def test_silence_and_steady_noise_cannot_be_speech(level: float) -> None:
+    noise = np.random.default_rng(5).normal(0, 1, 10 * SECOND).astype(np.float32)
+    assert not may_hold_speech(level * noise)
+
+
+def test_a_level_that_moves_like_syllables_may_be_speech() -> None:
+    time = np.arange(3 * SECOND) / SECOND
+    syllables = 0.05 * (1 + np.sin(2 * np.pi * 4 * time)) * np.sin(2 * np.pi * 300 * time)
+    assert may_hold_speech(syllables.astype(np.float32))
