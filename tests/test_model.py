@@ -77,11 +77,11 @@ def random_sizes(total: int, largest: int, seed: int) -> list[int]:
 # --- batch = alone --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("bidirectional", [True, False])
+@pytest.mark.parametrize("lookahead", [None, 0, 4])
 @pytest.mark.parametrize("cell", CELLS)
 @torch.inference_mode()
-def test_an_item_in_a_batch_equals_the_item_alone(cell: str, bidirectional: bool) -> None:
-    network = model(cell=cell, bidirectional=bidirectional)
+def test_an_item_in_a_batch_equals_the_item_alone(cell: str, lookahead: int | None) -> None:
+    network = model(cell=cell, bidirectional=lookahead is None, lookahead=lookahead or 0)
     batch, lengths = features(61, 3, 1, 40, 7, 60)
     outputs, n_frames = network(batch, lengths)
     for i, length in enumerate(lengths):
