@@ -7,12 +7,11 @@ spike and ends a little after its last; how much is a property of 40 ms frames s
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from asr.labels import BLANK, SPACE_SYMBOL, Labels
 from asr.transcript import Word
@@ -24,7 +23,7 @@ _AFTER_LAST_SPIKE = 0.10  # seconds
 
 @dataclass(frozen=True)
 class Span:
-    """One label of a path: it is the likeliest in frames [start, end); probability: at its peak."""
+    """One label of a path, which holds it in frames [start, end); probability: at its peak."""
 
     label: int
     start: int
@@ -32,40 +31,77 @@ class Span:
     probability: float
 
 
-def best_spans(log_probs: Tensor) -> list[Span]:
-    """(frames, labels) -> the labels of the best path, without blanks, in order of time."""
-    if not len(log_probs):
-        return []
-    values, path = log_probs.max(-1)
-    labels, counts = torch.unique_consecutive(path, return_counts=True)
+def best_spans(log_probs: np.ndarray) -> list[Span]:
+    """(frames, labels) -> the labels of the likeliest path, without blanks, in order of time."""
+    return _spans(log_probs, log_probs.argmax(-1))
+
+
+def forced_spans(log_probs: np.ndarray, labels: Sequence[int]) -> list[Span]:
+    """(frames, labels) -> the given labels, in this order, where they fit best (Viterbi).
+
+    ValueError when there are fewer frames than the labels need.
+    """
+    n_repeats = sum(a == b for a, b in zip(labels, labels[1:], strict=False))
+    if len(labels) + n_repeats > len(log_probs):
+        raise ValueError(f"{len(labels)} labels do not fit in {len(log_probs)} frames")
+    states = np.full(2 * len(labels) + 1, BLANK)  # labels with blanks around them
+    states[1::2] = labels
+    # From a label straight to the next one, past the blank between them, unless they are the same.
+    may_skip = np.zeros(len(states), bool)
+    may_skip[3::2] = states[3::2] != states[1:-2:2]
+    emitted = log_probs[:, states]
+    score = np.full(len(states), -np.inf)
+    score[:2] = emitted[0, :2] if len(emitted) else 0.0
+    steps = np.zeros(emitted.shape, np.uint8)  # how many states back the best way came from
+    for t in range(1, len(emitted)):
+        ways = np.full((3, len(states)), -np.inf)
+        ways[0], ways[1, 1:] = score, score[:-1]
+        ways[2, 2:] = np.where(may_skip[2:], score[:-2], -np.inf)
+        steps[t] = ways.argmax(0)
+        score = ways.max(0) + emitted[t]
+    path = np.zeros(len(emitted), int)
+    if len(emitted):
+        path[-1] = len(states) - 1 if len(states) == 1 or score[-1] > score[-2] else len(states) - 2
+    for t in range(len(emitted) - 1, 0, -1):
+        path[t - 1] = path[t] - steps[t, path[t]]
+    return _spans(log_probs, states[path], path)
+
+
+def _spans(log_probs: np.ndarray, labels: np.ndarray, states: np.ndarray | None = None) -> list[Span]:
+    """Runs of equal states (labels, if left out) of a path, without the blanks."""
+    states = labels if states is None else states
+    edges = np.flatnonzero(np.diff(states)) + 1
+    bounds = [0, *edges.tolist(), len(labels)] if len(labels) else []
     spans = []
-    start = 0
-    for label, count in zip(labels.tolist(), counts.tolist(), strict=True):
-        if label != BLANK:
-            probability = float(values[start : start + count].max().exp())
-            spans.append(Span(label, start, start + count, probability))
-        start += count
+    for start, end in zip(bounds, bounds[1:], strict=False):
+        if (label := int(labels[start])) != BLANK:
+            peak = float(log_probs[start:end, label].max())
+            spans.append(Span(label, start, end, math.exp(peak)))
     return spans
 
 
-def words(spans: Sequence[Span], labels: Labels, offset: float = 0.0) -> tuple[Word, ...]:
-    """Words of a path of characters. offset: seconds of frame 0 in the recording.
-
-    A word's probability is the geometric mean of its characters' peak posteriors. Words never overlap.
-    """
+def spelled(spans: Sequence[Span], labels: Labels) -> list[tuple[str, list[Span]]]:
+    """The words that a path of characters spells, each with its spans."""
     space = labels.symbols.index(SPACE_SYMBOL)
     runs = groupby(spans, key=lambda span: span.label == space)
     groups = [list(run) for is_space, run in runs if not is_space]
-    found: list[Word] = []
+    return [("".join(labels.symbols[span.label] for span in group), group) for group in groups]
+
+
+def words(found: Iterable[tuple[str, Sequence[Span]]], offset: float = 0.0) -> tuple[Word, ...]:
+    """Words, each from its text and its spans. offset: seconds of frame 0 in the recording.
+
+    A word's probability is the geometric mean of its labels' peak posteriors. Words never overlap.
+    """
+    placed: list[Word] = []
     last_spike = 0.0  # end of the word before, without what is added to it
-    for group in groups:
-        first_spike = offset + group[0].start * FRAME_SECONDS
+    for text, spans in found:
+        first_spike = offset + spans[0].start * FRAME_SECONDS
         start = max(0.0, first_spike - _BEFORE_FIRST_SPIKE)
-        if found and start < found[-1].end:  # two words that touch meet between their spikes
-            start = max(last_spike, min(found[-1].end, start))
-            found[-1] = replace(found[-1], end=start)
-        last_spike = offset + group[-1].end * FRAME_SECONDS
-        text = "".join(labels.symbols[span.label] for span in group)
-        mean = sum(math.log(max(span.probability, 1e-10)) for span in group) / len(group)
-        found.append(Word(text, start, last_spike + _AFTER_LAST_SPIKE, math.exp(mean)))
-    return tuple(found)
+        if placed and start < placed[-1].end:  # two words that touch meet between their spikes
+            start = max(last_spike, min(placed[-1].end, start))
+            placed[-1] = replace(placed[-1], end=start)
+        last_spike = offset + spans[-1].end * FRAME_SECONDS
+        mean = sum(math.log(max(span.probability, 1e-10)) for span in spans) / len(spans)
+        placed.append(Word(text, start, last_spike + _AFTER_LAST_SPIKE, math.exp(mean)))
+    return tuple(placed)

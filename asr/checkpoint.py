@@ -7,35 +7,40 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from asr import config
-from asr.errors import AsrError, CheckpointError, OutputError
+from asr.errors import AsrError, CheckpointError
 from asr.features import FeatureConfig, LogMel
+from asr.files import write_atomically
 from asr.labels import Labels
 from asr.model import AcousticModel, ModelConfig
 
 FORMAT = 1
 _KEY = "asr"
+_PRIOR = "log_prior."  # and the name of an output
 
 
 @dataclass
 class Checkpoint:
-    """A model ready to run, its front end, the labels of its outputs, and where it comes from."""
+    """A model ready to run, its front end, the labels of its outputs, and where it comes from.
+
+    log_priors: of some outputs, the natural logs of the labels' mean posteriors over training data.
+    """
 
     model: AcousticModel
     front_end: LogMel
     labels: dict[str, Labels]
+    log_priors: dict[str, np.ndarray] = field(default_factory=dict)
     info: dict[str, Any] = field(default_factory=dict)  # plain values: data, configuration, results
 
     @property
@@ -54,6 +59,8 @@ def save(checkpoint: Checkpoint, path: str | Path, *, half: bool = False) -> Non
         tensors[f"model.{name}"] = tensor.detach().to("cpu", torch.float16 if narrow else None).contiguous()
     tensors["features.mean"] = checkpoint.front_end.mean.cpu()
     tensors["features.deviation"] = checkpoint.front_end.deviation.cpu()
+    for name, log_priors in checkpoint.log_priors.items():
+        tensors[f"{_PRIOR}{name}"] = torch.from_numpy(log_priors)
     metadata = {
         "format": FORMAT,
         "model": dataclasses.asdict(checkpoint.model.config),
@@ -91,12 +98,19 @@ def load(path: str | Path) -> Checkpoint:
         front_end = LogMel(config.from_mapping(data["features"], FeatureConfig))
         front_end.mean.copy_(tensors.pop("features.mean"))
         front_end.deviation.copy_(tensors.pop("features.deviation"))
+        log_priors = {
+            name.removeprefix(_PRIOR): tensors.pop(name).numpy()
+            for name in list(tensors)
+            if name.startswith(_PRIOR)
+        }
         model.load_state_dict({name.removeprefix("model."): t for name, t in tensors.items()})
         labels = {
             name: Labels(entry["kind"], tuple(entry["symbols"])) for name, entry in data["labels"].items()
         }
         if {name: len(symbols) for name, symbols in labels.items()} != model.config.outputs:
             raise ValueError("labels and outputs do not agree")
+        if any(len(values) != len(labels[name]) for name, values in log_priors.items()):
+            raise ValueError("labels and priors do not agree")
         info = data["info"]
     except CheckpointError:
         raise
@@ -105,26 +119,7 @@ def load(path: str | Path) -> Checkpoint:
         raise CheckpointError(f"{path}: damaged or foreign model file ({reason})") from None
     model.eval()
     front_end.eval()
-    return Checkpoint(model, front_end, labels, info)
-
-
-def write_atomically(path: str | Path, write: Callable[[str], None]) -> None:
-    """Let write(temporary name) make a file, then give it its final name in one step."""
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        os.close(descriptor)
-        try:
-            write(temporary)
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-    except (OSError, SafetensorError, RuntimeError) as error:  # torch.save: RuntimeError on a full disk
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise OutputError(f"{path}: cannot be written ({reason[:200]})") from None
+    return Checkpoint(model, front_end, labels, log_priors, info)
 
 
 def describe(checkpoint: Checkpoint) -> Mapping[str, Any]:

@@ -23,6 +23,7 @@ VERBS = {
     "train": "train a model from a configuration file",
     "evaluate": "measure the word error rate of a model on a manifest",
     "info": "describe a model",
+    "lm": "make, tune and describe language models",
 }
 
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from asr.checkpoint import Checkpoint
@@ -26,14 +25,14 @@ class TorchEngine:
         self._model = checkpoint.model.to(self.device)
 
     @torch.inference_mode()
-    def log_probs(self, recordings: Sequence[np.ndarray]) -> list[dict[str, Tensor]]:
-        """For each recording (float32 samples at 16 kHz): {output name: (frames', labels)} on the CPU."""
+    def log_probs(self, recordings: Sequence[np.ndarray]) -> list[dict[str, np.ndarray]]:
+        """For each recording (float32 samples at 16 kHz): {output name: (frames', labels) natural logs}."""
         features = [self._front_end(torch.from_numpy(samples).to(self.device)) for samples in recordings]
         # Less than one window gives no frames; one frame of nothing keeps the batch rectangular.
         padded = pad_sequence([f if len(f) else f.new_zeros(1, f.shape[1]) for f in features], True)
         lengths = torch.tensor([len(f) for f in features], device=self.device)
         outputs, n_frames = self._model(padded, lengths)
         return [
-            {name: output[i, : n_frames[i]].cpu() for name, output in outputs.items()}
+            {name: output[i, : n_frames[i]].cpu().numpy() for name, output in outputs.items()}
             for i in range(len(recordings))
         ]

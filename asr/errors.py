@@ -30,6 +30,10 @@ class CheckpointError(AsrError):
     """A model is missing, damaged, foreign, or of a newer format."""
 
 
+class LanguageModelError(AsrError):
+    """A language model is missing, damaged, foreign, or does not fit the acoustic model."""
+
+
 class OutputError(AsrError):
     """A result could not be written: missing folder, no permission, disk full."""
 

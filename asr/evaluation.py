@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import jiwer
-import torch
+import numpy as np
 
 from asr.audio import SAMPLE_RATE, read_audio
 from asr.decoding.greedy import best_path
@@ -114,7 +114,7 @@ def evaluate(
         labels = recognizer.checkpoint.labels.get("phones")
         target = targets(labels, reference, lexicon) if labels and lexicon else None
         if labels and target and outputs:
-            spoken = best_path(torch.cat([output["phones"] for output in outputs]))
+            spoken = best_path(np.concatenate([output["phones"] for output in outputs]))
             phones = count_words(labels.decode(target), labels.decode(spoken))
         evaluation.results.append(
             Result(

@@ -22,8 +22,13 @@ class Utterance:
     corpus: str = ""
 
 
-def read_manifest(path: str | Path) -> list[Utterance]:
-    """All utterances of a manifest; relative audio paths are relative to the manifest's folder."""
+def read_manifest(
+    path: str | Path, *, corpus: str | None = None, limit: int | None = None
+) -> list[Utterance]:
+    """The utterances of a manifest; relative audio paths are relative to the manifest's folder.
+
+    corpus: only its rows; limit: only the first so many.
+    """
     path = Path(path)
     utterances = []
     try:
@@ -54,4 +59,8 @@ def read_manifest(path: str | Path) -> list[Utterance]:
         utterances.append(utterance)
     if not utterances:
         raise ManifestError(f"{path}: holds no utterances")
-    return utterances
+    if corpus:
+        utterances = [utterance for utterance in utterances if utterance.corpus == corpus]
+        if not utterances:
+            raise ManifestError(f"{path}: no rows of corpus {corpus}")
+    return utterances[:limit]

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from copy import copy
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from asr import align, checkpoint, pretrained
 from asr.audio import SAMPLE_RATE, open_audio
 from asr.checkpoint import Checkpoint
+from asr.decoding.decoder import DecoderFactory, DecoderOptions, find_language
+from asr.decoding.language import Language
 from asr.engine import TorchEngine
-from asr.errors import CheckpointError
 from asr.labels import BLANK, SPACE_SYMBOL
 from asr.segment import GRID, cut, may_hold_speech
 from asr.transcript import Segment, Transcript
 
-_PAUSE_FRAMES = 15  # 0.6 seconds without a letter end a segment
+_PAUSE_FRAMES = 15  # 0.6 seconds without a label end a segment
 _LONGEST_SEGMENT_FRAMES = 1500  # a minute without a pause is decoded up to its longest gap
 
 
@@ -31,24 +31,46 @@ class Recognizer:
     >>> Recognizer.load("english").transcribe("talk.mp3").text
     """
 
-    def __init__(self, model: Checkpoint, name: str, device: str = "auto") -> None:
-        if "characters" not in model.labels:
-            raise CheckpointError(f"{name}: has no characters among its outputs, which transcripts need")
+    def __init__(
+        self,
+        model: Checkpoint,
+        name: str,
+        device: str = "auto",
+        decoding: DecoderOptions | None = None,
+    ) -> None:
         self.name = name
         self.checkpoint = model
-        self._labels = model.labels["characters"]
-        self._space = self._labels.symbols.index(SPACE_SYMBOL)
+        decoding = decoding or DecoderOptions()
+        language = find_language(decoding, model.labels, pretrained.shipped_language())
         self._engine = TorchEngine(model, device)
+        self._use_decoders(decoding, language)
+
+    def _use_decoders(self, decoding: DecoderOptions, language: Language | None) -> None:
+        labels = self.checkpoint.labels
+        self.new_decoder = DecoderFactory(labels, self.checkpoint.log_priors, decoding, language)
+        symbols = labels[self.new_decoder.output].symbols
+        self._silent = [i for i, symbol in enumerate(symbols) if i == BLANK or symbol == SPACE_SYMBOL]
+
+    def with_decoding(self, decoding: DecoderOptions) -> Recognizer:
+        """The same model and language with other weights and beams."""
+        other = copy(self)
+        other._use_decoders(decoding, self.new_decoder.language)
+        return other
 
     @classmethod
     def load(
-        cls, model: str | Path = "english", *, device: str = "auto", threads: int | None = None
+        cls,
+        model: str | Path = "english",
+        *,
+        device: str = "auto",
+        threads: int | None = None,
+        decoding: DecoderOptions | None = None,
     ) -> Recognizer:
         """A shipped model by its name, or any checkpoint by its path. threads: of the CPU."""
         if threads:
             torch.set_num_threads(threads)
         path = pretrained.find(model)
-        return cls(checkpoint.load(path), str(model), device)
+        return cls(checkpoint.load(path), str(model), device, decoding)
 
     def transcribe(self, path: str | Path, *, batch_size: int = 8) -> Transcript:
         """Transcript of an audio or video file."""
@@ -74,26 +96,29 @@ class Recognizer:
 
     def decode(
         self,
-        outputs: Iterable[dict[str, Tensor]],
+        outputs: Iterable[dict[str, np.ndarray]],
         on_progress: Callable[[float], None] | None = None,
     ) -> Transcript:
         """Transcript of the consecutive stretches that log_probs() gives."""
         segments: list[Segment] = []
-        pending = torch.zeros(0, len(self._labels))
+        pending: np.ndarray | None = None
         first_frame = 0  # of pending, in the recording
         for stretch in outputs:
-            pending = torch.cat([pending, stretch["characters"]])
+            heard = stretch[self.new_decoder.output]
+            pending = heard if pending is None else np.concatenate([pending, heard])
             done = self._last_pause(pending)
             segments += self._decode(pending[:done], first_frame)
             pending, first_frame = pending[done:], first_frame + done
             if on_progress:
                 on_progress((first_frame + len(pending)) * align.FRAME_SECONDS)
+        if pending is None:
+            return Transcript((), 0.0)
         segments += self._decode(pending, first_frame)
         return Transcript(tuple(segments), (first_frame + len(pending)) * align.FRAME_SECONDS)
 
     def log_probs(
         self, blocks: Iterable[np.ndarray], *, batch_size: int = 8
-    ) -> Iterator[dict[str, Tensor]]:
+    ) -> Iterator[dict[str, np.ndarray]]:
         """Log-probabilities of consecutive stretches of a recording: {output: (frames', labels)}."""
         pieces = cut(blocks)
         while batch := list(islice(pieces, batch_size)):
@@ -106,15 +131,14 @@ class Recognizer:
                     kept = {name: _only_blanks(output) for name, output in kept.items()}
                 yield kept
 
-    def _gaps(self, log_probs: Tensor) -> list[tuple[int, int]]:
-        """Runs [start, end) of frames whose likeliest label is no letter."""
-        path = log_probs.argmax(-1)
-        is_gap = F.pad(((path == BLANK) | (path == self._space)).long(), (1, 1))
-        edges = is_gap.diff()
-        starts, ends = ((edges == edge).nonzero().flatten().tolist() for edge in (1, -1))
+    def _gaps(self, log_probs: np.ndarray) -> list[tuple[int, int]]:
+        """Runs [start, end) of frames whose likeliest label is no sound."""
+        is_gap = np.isin(log_probs.argmax(-1), self._silent)
+        edges = np.diff(is_gap.astype(np.int8), prepend=0, append=0)
+        starts, ends = (np.flatnonzero(edges == edge).tolist() for edge in (1, -1))
         return list(zip(starts, ends, strict=True))
 
-    def _last_pause(self, log_probs: Tensor) -> int:
+    def _last_pause(self, log_probs: np.ndarray) -> int:
         """How many frames can be decoded for good: up to the middle of the last pause, else 0."""
         gaps = self._gaps(log_probs)
         pauses = [gap for gap in gaps if gap[1] - gap[0] >= _PAUSE_FRAMES]
@@ -125,23 +149,24 @@ class Recognizer:
             return (start + end) // 2
         return 0
 
-    def _decode(self, log_probs: Tensor, first_frame: int) -> list[Segment]:
+    def _decode(self, log_probs: np.ndarray, first_frame: int) -> list[Segment]:
         """Segments between the pauses of (frames, labels)."""
         middles = [
             sum(gap) // 2 for gap in self._gaps(log_probs) if gap[1] - gap[0] >= _PAUSE_FRAMES
         ]
         segments = []
         for start, end in zip([0, *middles], [*middles, len(log_probs)], strict=True):
-            offset = (first_frame + start) * align.FRAME_SECONDS
-            words = align.words(align.best_spans(log_probs[start:end]), self._labels, offset)
-            if words:
+            decoder = self.new_decoder()
+            decoder.begin((first_frame + start) * align.FRAME_SECONDS)
+            decoder.step(log_probs[start:end])
+            if words := decoder.end():
                 segments.append(Segment(words[0].start, words[-1].end, words))
         return segments
 
 
-def _only_blanks(log_probs: Tensor) -> Tensor:
+def _only_blanks(log_probs: np.ndarray) -> np.ndarray:
     """The same shape with all probability on the blank."""
-    certain = torch.full_like(log_probs, -100.0)
+    certain = np.full_like(log_probs, -100.0)
     certain[:, BLANK] = 0.0
     return certain
 

@@ -1,27 +1,28 @@
 """Words, times and confidences from hand-typed paths."""
 
 import math
+from itertools import product
 
+import numpy as np
 import pytest
-import torch
 
-from asr.align import FRAME_SECONDS, best_spans, words
+from asr.align import FRAME_SECONDS, best_spans, forced_spans, spelled, words
 from asr.labels import Labels
 
 CHARACTERS = Labels.of_kind("characters")
 
 
-def log_probs_of(path: str, probability: float = 0.9) -> torch.Tensor:
+def log_probs_of(path: str, probability: float = 0.9) -> np.ndarray:
     """(frames, labels) in which the path is the likeliest; _ is the blank, | the space."""
     rest = (1 - probability) / (len(CHARACTERS) - 1)
-    matrix = torch.full((len(path), len(CHARACTERS)), math.log(rest))
+    matrix = np.full((len(path), len(CHARACTERS)), math.log(rest))
     for frame, symbol in enumerate(path):
         matrix[frame, 0 if symbol == "_" else CHARACTERS.symbols.index(symbol)] = math.log(probability)
     return matrix
 
 
 def words_of(path: str, offset: float = 0.0, probability: float = 0.9):  # type: ignore[no-untyped-def]
-    return words(best_spans(log_probs_of(path, probability)), CHARACTERS, offset)
+    return words(spelled(best_spans(log_probs_of(path, probability)), CHARACTERS), offset)
 
 
 def test_repeats_merge_and_blanks_part_them() -> None:
@@ -52,4 +53,30 @@ def test_the_probability_is_the_geometric_mean_of_the_peaks() -> None:
 
 def test_nothing_but_blanks_and_spaces_is_no_word() -> None:
     assert words_of("__||__|_") == ()
-    assert best_spans(torch.zeros(0, len(CHARACTERS))) == []
+    assert best_spans(np.zeros((0, len(CHARACTERS)))) == []
+
+
+def test_forced_labels_take_the_likeliest_of_all_alignments() -> None:
+    random = np.random.default_rng(3)
+    log_probs = np.log(random.dirichlet(np.ones(4), size=6))
+    for labels in ([1], [1, 1], [2, 3], [1, 2, 1], [3, 3, 3]):
+        best = max(
+            (path for path in product(range(4), repeat=6) if collapsed(path) == labels),
+            key=lambda path: sum(log_probs[t, label] for t, label in enumerate(path)),
+        )
+        frames = [t for t, label in enumerate(best) if label]
+        spans = forced_spans(log_probs, labels)
+        assert [span.label for span in spans] == labels
+        assert [t for span in spans for t in range(span.start, span.end)] == frames
+
+
+def collapsed(path: tuple[int, ...]) -> list[int]:
+    merged = [label for i, label in enumerate(path) if i == 0 or label != path[i - 1]]
+    return [label for label in merged if label]
+
+
+def test_labels_that_need_more_frames_than_there_are_do_not_fit() -> None:
+    assert len(forced_spans(log_probs_of("a_a"), [3, 3])) == 2
+    with pytest.raises(ValueError, match="3 labels do not fit in 4 frames"):
+        forced_spans(log_probs_of("a_a_"), [3, 3, 3])
+    assert forced_spans(log_probs_of("ab"), []) == []

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
-import torch
 
 from asr.decoding.greedy import best_path
 
 
-def likeliest(labels: list[int], n_labels: int = 4) -> torch.Tensor:
+def likeliest(labels: list[int], n_labels: int = 4) -> np.ndarray:
     """Log-probabilities whose likeliest label at each frame is the given one."""
-    log_probs = torch.full((len(labels), n_labels), 0.1)
-    log_probs[torch.arange(len(labels)), torch.tensor(labels, dtype=torch.long)] = 0.7
-    return log_probs.log()
+    probabilities = np.full((len(labels), n_labels), 0.1)
+    probabilities[np.arange(len(labels)), np.array(labels, int)] = 0.7
+    return np.log(probabilities)
 
 
 @pytest.mark.parametrize(
@@ -30,10 +30,6 @@ def test_repeats_are_merged_and_blanks_dropped(path: list[int], expected: list[i
     assert best_path(likeliest(path)) == expected
 
 
-def test_the_blank_may_be_another_label() -> None:
-    assert best_path(likeliest([0, 3, 0, 1]), blank=3) == [0, 0, 1]
-
-
 def test_the_likeliest_label_counts_however_narrow_its_lead() -> None:
-    matrix = torch.tensor([[0.34, 0.33, 0.33], [0.30, 0.34, 0.36], [0.30, 0.36, 0.34]]).log()
+    matrix = np.log([[0.34, 0.33, 0.33], [0.30, 0.34, 0.36], [0.30, 0.36, 0.34]])
     assert best_path(matrix) == [2, 1]

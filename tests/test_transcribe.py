@@ -40,8 +40,9 @@ class HearsLoudness:
     batch_sizes: list[int] = []
 
     @classmethod
-    def load(cls, model, *, device="auto", threads=None):
+    def load(cls, model, *, device="auto", threads=None, decoding=None):
         cls.loaded.append((model, device, threads))
+        cls.decoding = decoding
         return cls()
 
     def transcribe_blocks(self, blocks, *, batch_size=8, on_progress=None):
@@ -526,3 +527,20 @@ def test_a_file_name_that_is_not_unicode_does_not_stop_the_words(capsys):
 
     assert transcribe(name, "a.wav") == 0
     assert capsys.readouterr().out.count("one\n") == 2
+
+
+def test_the_decoder_is_chosen_by_its_options(recognizer) -> None:
+    options = "--lm my.lm --beam-size 50 --lm-weight 0.7 --word_score=-1 --prior-weight 0"
+    assert transcribe(record("a.wav", 3), *options.split()) == 0
+    assert vars(recognizer.decoding) == {
+        "beam_size": 50,
+        "lm": "my.lm",
+        "lm_weight": 0.7,
+        "word_score": -1.0,
+        "prior_weight": 0.0,
+    }
+
+
+def test_a_beam_of_nothing_is_wrong_usage(capsys) -> None:
+    assert transcribe(record("a.wav", 3), "--beam-size", "0") == 2
+    assert "'0' is not a whole number, 1 or more" in capsys.readouterr().err

@@ -1,4 +1,51 @@
 """One file a verb: add_parser(subparsers) describes its options, run(args) gives its exit status.
 
-The head of each file imports nothing slow, so that its help answers at once.
+The head of each file imports nothing slow, so that its help answers at once. Here is what verbs share.
 """
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from asr.decoding.decoder import DecoderOptions
+
+
+def count(text: str) -> int:
+    """The type of an option that takes a whole number, 1 or more."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 1 or more")
+    return int(text)
+
+
+def add_decoder_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("decoding")
+    group.add_argument(
+        "--lm",
+        default="auto",
+        metavar="PATH|none",
+        help="language model, as asr lm build makes it (default: the one that comes with asr)",
+    )
+    group.add_argument(
+        "--beam-size",
+        type=count,
+        metavar="N",
+        help="hypotheses kept by the search; 1: greedy, the letters as they are heard",
+    )
+    group.add_argument("--lm-weight", type=float, metavar="W", help="of the language model's logarithms")
+    group.add_argument("--word-score", type=float, metavar="S", help="added for each word")
+    group.add_argument("--prior-weight", type=float, metavar="W", help="of the labels' priors, divided out")
+
+
+def decoder_options(args: argparse.Namespace) -> DecoderOptions:
+    """What the user chose among add_decoder_options()."""
+    from asr.decoding.decoder import DecoderOptions
+
+    return DecoderOptions(
+        beam_size=args.beam_size,
+        lm=args.lm,
+        lm_weight=args.lm_weight,
+        word_score=args.word_score,
+        prior_weight=args.prior_weight,
+    )

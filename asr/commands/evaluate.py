@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from asr.commands import add_decoder_options, count, decoder_options
 from asr.errors import ExitStatus, OutputError
 
 if TYPE_CHECKING:
@@ -23,34 +24,30 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("manifest", metavar="MANIFEST", help="JSON lines with audio, text, duration")
     parser.add_argument("-m", "--model", default="english", metavar="NAME|PATH", help="(default: english)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: auto)")
-    parser.add_argument("-t", "--threads", type=int, metavar="N", help="CPU threads")
+    parser.add_argument("-t", "--threads", type=count, metavar="N", help="CPU threads")
     parser.add_argument("--corpus", metavar="NAME", help="only the rows of this corpus")
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N rows")
+    parser.add_argument("--limit", type=count, metavar="N", help="only the first N rows")
     parser.add_argument("--lexicon", metavar="FILE", help="count phone errors by these pronunciations")
     parser.add_argument(
         "--errors", metavar="FILE", help="write the utterances with errors, aligned, the worst first"
     )
     parser.add_argument("--json", action="store_true", help="the figures as one JSON object")
+    add_decoder_options(parser)
 
 
 def run(args: argparse.Namespace) -> ExitStatus:
-    from asr.errors import ManifestError
     from asr.manifest import read_manifest
 
-    utterances = read_manifest(args.manifest)
-    if args.corpus:
-        utterances = [u for u in utterances if u.corpus == args.corpus]
-        if not utterances:
-            raise ManifestError(f"{args.manifest}: no rows of corpus {args.corpus}")
-    if args.limit:
-        utterances = utterances[: args.limit]
+    utterances = read_manifest(args.manifest, corpus=args.corpus, limit=args.limit)
 
     from asr.evaluation import error_report, evaluate
     from asr.labels import Lexicon
     from asr.recognizer import Recognizer
 
     lexicon = Lexicon.load(args.lexicon) if args.lexicon else None
-    recognizer = Recognizer.load(args.model, device=args.device, threads=args.threads)
+    recognizer = Recognizer.load(
+        args.model, device=args.device, threads=args.threads, decoding=decoder_options(args)
+    )
     with _progress(len(utterances), quiet=args.quiet) as on_progress:
         evaluation = evaluate(recognizer, utterances, lexicon, on_progress)
     if args.errors:

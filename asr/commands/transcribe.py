@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from asr.commands import add_decoder_options, count, decoder_options
 from asr.errors import AsrError, ExitStatus, OutputError, UsageError
 from asr.formats import FORMATS, render
 from asr.transcript import Segment, Transcript
@@ -90,15 +91,17 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     model.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: auto)"
     )
-    model.add_argument("-t", "--threads", type=_count, metavar="N", help="CPU threads")
+    model.add_argument("-t", "--threads", type=count, metavar="N", help="CPU threads")
     model.add_argument(
         "--batch-size",
-        type=_count,
+        type=count,
         default=8,
         metavar="N",
         help="pieces of a recording computed at once: more is faster and needs more memory"
         " (default: 8)",
     )
+
+    add_decoder_options(parser)
 
     audio = parser.add_argument_group("input")
     audio.add_argument(
@@ -123,7 +126,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="standard input is mono 16-bit little-endian samples without a header",
     )
     audio.add_argument(
-        "--sample-rate", type=_count, metavar="HZ", help="of the raw samples (default: 16000)"
+        "--sample-rate", type=count, metavar="HZ", help="of the raw samples (default: 16000)"
     )
 
 
@@ -135,12 +138,6 @@ def _formats(text: str) -> list[str]:
             f"no format {', '.join(unknown) or repr(text)}; there are {', '.join(FORMATS)} and all"
         )
     return [format for name in names for format in (FORMATS if name == "all" else (name,))]
-
-
-def _count(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 1 or more")
-    return int(text)
 
 
 def _channels(text: str) -> str | int:
@@ -398,7 +395,9 @@ def _load(args: argparse.Namespace) -> Recognizer:
     begin = time.perf_counter()
     from asr.recognizer import Recognizer
 
-    recognizer = Recognizer.load(args.model, device=args.device, threads=args.threads)
+    recognizer = Recognizer.load(
+        args.model, device=args.device, threads=args.threads, decoding=decoder_options(args)
+    )
     logger.info("model %s loaded in %.2f s", recognizer.name, time.perf_counter() - begin)
     return recognizer
 

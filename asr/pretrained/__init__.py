@@ -1,4 +1,5 @@
-"""The models that ship with the package: one folder each, model.safetensors and MODEL_CARD.md."""
+"""What ships with the package: models, one folder each with model.safetensors and MODEL_CARD.md, and the
+language model that they share."""
 
 from __future__ import annotations
 
@@ -8,6 +9,13 @@ from asr.errors import CheckpointError
 
 FOLDER = Path(__file__).parent
 MODEL_FILE = "model.safetensors"
+LANGUAGE_FILE = FOLDER / "english" / "language.safetensors"
+LEXICON_FILE = FOLDER / "english" / "lexicon.tsv.xz"
+
+
+def shipped_language() -> Path | None:
+    """The language model that transcripts are made with unless another is asked for."""
+    return LANGUAGE_FILE if LANGUAGE_FILE.is_file() else None
 
 
 def names() -> list[str]:

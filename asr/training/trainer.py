@@ -23,13 +23,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from asr import checkpoint as checkpoints
-from asr.checkpoint import Checkpoint, write_atomically
+from asr.checkpoint import Checkpoint
 from asr.decoding.greedy import best_path
 from asr.errors import AsrError, CheckpointError, ConfigError
 from asr.features import FeatureConfig, LogMel
+from asr.files import write_atomically
 from asr.labels import Labels, Lexicon
 from asr.manifest import Utterance, read_manifest
-from asr.model import AcousticModel, ModelConfig, output_lengths
+from asr.model import AcousticModel, ModelConfig, length_mask, output_lengths
 from asr.training import dataset as datasets
 from asr.training.augment import AugmentConfig, augment
 from asr.training.batching import make_batches
@@ -192,6 +193,7 @@ class Trainer:
         self.seconds = 0.0  # of wall clock, over all sittings
         self.best_error = math.inf
         self.results: dict[str, Any] = {}
+        self.log_priors: dict[str, np.ndarray] = {}
 
     def _make_optimizer(self) -> torch.optim.AdamW:
         config = self.config.training
@@ -437,7 +439,7 @@ class Trainer:
                 for i, target in enumerate(batch.targets[name]):
                     if not target:
                         continue
-                    guess = best_path(outputs[name][i, : lengths[i]])
+                    guess = best_path(outputs[name][i, : lengths[i]].numpy(force=True))
                     wrong, n = _count_errors(
                         " ".join(map(str, target)), " ".join(map(str, guess))
                     )
@@ -450,6 +452,7 @@ class Trainer:
         measured = {f"{name}_error": wrong / max(n, 1) for name, (wrong, n) in errors.items()}
         if "characters" in self.labels:
             measured["word_error"] = words[0] / max(words[1], 1)
+        self.log_priors = self._measure_priors(model)
         # Phones tell models apart long before greedy words do; the worst of both would hide progress.
         error = sum(measured.values()) / len(measured)
         self._log(event="validation", seconds=round(time.monotonic() - began, 1), **measured)
@@ -458,6 +461,25 @@ class Trainer:
             self.best_error = error
             self._save_model(model, "best.safetensors")
         return measured
+
+    def _measure_priors(self, model: AcousticModel, n_utterances: int = 200) -> dict[str, np.ndarray]:
+        """Natural logs of the labels' mean posteriors over some of the training utterances."""
+        data = self.training_set
+        some = np.random.default_rng(self.config.training.seed).permutation(len(data))[:n_utterances]
+        totals: dict[str, Tensor] = {}
+        n_frames = int(self.config.training.batch_seconds * 100)
+        for indices in make_batches([len(data.frames[i]) for i in some], n_frames, seed=0, epoch=0):
+            batch = self.batch(data, [int(some[i]) for i in indices], augmented=False)
+            with self._autocast():
+                outputs, lengths = model(batch.features, batch.lengths)
+            mask = length_mask(lengths, int(lengths.max()))[..., None]
+            for name in self.labels:
+                posteriors = (outputs[name].exp() * mask).sum((0, 1), dtype=torch.float64)
+                totals[name] = totals.get(name, 0) + posteriors
+        return {
+            name: (total / total.sum()).clamp_min(1e-8).log().float().numpy(force=True)
+            for name, total in totals.items()
+        }
 
     # --- checkpoints --------------------------------------------------------------------------
 
@@ -477,7 +499,9 @@ class Trainer:
             },
             "validation": self.results,
         }
-        checkpoints.save(Checkpoint(model, self.front_end, self.labels, info), self.folder / name)
+        checkpoints.save(
+            Checkpoint(model, self.front_end, self.labels, self.log_priors, info), self.folder / name
+        )
 
     def save(self) -> None:
         """Write last.pt and last.safetensors; an interrupted save leaves the ones before."""
@@ -501,6 +525,7 @@ class Trainer:
             "seconds": self.seconds,
             "best_error": self.best_error,
             "results": self.results,
+            "log_priors": {name: torch.from_numpy(values) for name, values in self.log_priors.items()},
         }
 
     def forget(self) -> None:
@@ -534,6 +559,8 @@ class Trainer:
             ) from None
         for name in ("update", "epoch", "position", "seconds", "best_error", "results"):
             setattr(self, name, state[name])
+        priors = state.get("log_priors", {})
+        self.log_priors = {name: values.numpy(force=True) for name, values in priors.items()}
         self.progress = self.group.from_writer(self._measure_progress())  # the schedule may be another
         return True
 

@@ -1,0 +1,201 @@
+"""asr lm build|tune|info: language models for the beam search."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from asr.commands import add_decoder_options, count, decoder_options
+from asr.errors import ExitStatus, OutputError, UsageError
+
+if TYPE_CHECKING:
+    from asr.lm import Trial
+
+_EXAMPLES = """\
+examples:
+  asr lm build books.txt minutes.txt -o my.lm           count words and their neighbours in text
+  asr lm build 3-gram.arpa.gz -o librispeech.lm         convert a model of another toolkit
+  asr lm tune dev.jsonl --lm my.lm --save               find the best weights and keep them in my.lm
+  asr lm info my.lm --text held-out.txt                 sizes, and the perplexity of a text
+  asr transcribe talk.mp3 --lm my.lm
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "lm",
+        description="Language models: build one from text or ARPA, tune its weights on a manifest, or "
+        "describe it.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("action", choices=("build", "tune", "info"))
+    parser.add_argument(
+        "inputs", nargs="*", metavar="INPUT", help="texts or an ARPA file; a manifest; a language model"
+    )
+    build = parser.add_argument_group("build")
+    build.add_argument("-o", "--output", metavar="FILE", help="where the language model goes")
+    build.add_argument("--order", type=count, default=3, metavar="N", help="words of an n-gram (default: 3)")
+    build.add_argument(
+        "--count-prune",
+        type=_counts,
+        default=(),
+        metavar="N,N,...",
+        help="drop n-grams seen so often or less, a number for each order, e.g. 0,0,1",
+    )
+    build.add_argument(
+        "--entropy-prune",
+        type=float,
+        default=0.0,
+        metavar="X",
+        help="drop n-grams that change the perplexity by a smaller part than this, e.g. 1e-8",
+    )
+    build.add_argument(
+        "--vocabulary", type=count, default=120_000, metavar="N", help="most frequent words (default: 120000)"
+    )
+    build.add_argument(
+        "--lexicon",
+        metavar="FILE|none",
+        help="pronunciations; none: words are spelled in characters (default: those that come with asr)",
+    )
+    tune = parser.add_argument_group("tune")
+    tune.add_argument("-m", "--model", default="english", metavar="NAME|PATH", help="(default: english)")
+    tune.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: auto)")
+    tune.add_argument("-t", "--threads", type=count, metavar="N", help="CPU threads")
+    tune.add_argument("--corpus", metavar="NAME", help="only the rows of this corpus")
+    tune.add_argument("--limit", type=count, metavar="N", help="only the first N rows")
+    tune.add_argument("--save", action="store_true", help="keep the best weights in the file of --lm")
+    tune.add_argument("--plot", metavar="FILE.png", help="draw the word error rates (needs matplotlib)")
+    info = parser.add_argument_group("info")
+    info.add_argument("--text", metavar="FILE", help="tell the perplexity of this text")
+    info.add_argument("--json", action="store_true", help="as one JSON object")
+    add_decoder_options(parser)
+
+
+def run(args: argparse.Namespace) -> ExitStatus:
+    return {"build": _build, "tune": _tune, "info": _info}[args.action](args)
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    parts = text.split(",")
+    if not all(part.isdigit() for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers like 0,0,1")
+    return tuple(map(int, parts))
+
+
+def _build(args: argparse.Namespace) -> ExitStatus:
+    if not args.inputs or not args.output:
+        raise UsageError("asr lm build: needs texts or an ARPA file, and -o FILE")
+    from asr import pretrained
+    from asr.decoding import language
+    from asr.labels import Lexicon
+    from asr.lm import BuildOptions, build
+
+    lexicon = None
+    if args.lexicon != "none":
+        lexicon = Lexicon.load(args.lexicon or pretrained.LEXICON_FILE)
+    options = BuildOptions(args.order, args.count_prune, args.vocabulary, args.entropy_prune)
+    built = build([Path(path) for path in args.inputs], lexicon, options)
+    sources = [Path(path).name for path in args.inputs]
+    language.save(replace(built, info={"sources": sources}), args.output)
+    if built.pronunciations is not None and not args.quiet:
+        n_missing = len(built.lm.words) - 3 - len(set(built.pronunciations.words.tolist()))
+        print(f"{n_missing} words have no pronunciation and cannot be recognised", file=sys.stderr)
+    print(args.output)
+    return ExitStatus.OK
+
+
+def _tune(args: argparse.Namespace) -> ExitStatus:
+    if len(args.inputs) != 1:
+        raise UsageError("asr lm tune: needs one manifest")
+    if args.save and args.lm in ("auto", "none"):
+        raise UsageError("--save: say with --lm which file shall keep the weights")
+    from asr.audio import read_audio
+    from asr.decoding import language
+    from asr.lm import GRID, tune
+    from asr.manifest import read_manifest
+    from asr.recognizer import Recognizer
+    from asr.text import normalize
+
+    utterances = read_manifest(args.inputs[0], corpus=args.corpus, limit=args.limit)
+    options = decoder_options(args)
+    recognizer = Recognizer.load(args.model, device=args.device, threads=args.threads, decoding=options)
+    config = recognizer.new_decoder.config
+    if config is None or recognizer.new_decoder.language is None:
+        raise UsageError("asr lm tune: needs a language model and a beam")
+    heard = [(normalize(u.text), list(recognizer.log_probs([read_audio(u.audio)]))) for u in utterances]
+    start = replace(options, **{name: getattr(config, name) for name in GRID})
+
+    def show(trial: Trial) -> None:
+        if not args.quiet:
+            print(_line(trial), file=sys.stderr)
+
+    trials = tune(recognizer, heard, start, show)
+    print(_line(trials[0]))
+    if args.plot:
+        _plot(trials, args.plot)
+    if args.save:
+        tuned = {name: getattr(trials[0].options, name) for name in GRID}
+        kept = language.load(args.lm)
+        language.save(replace(kept, info={**kept.info, "decoding": tuned}), args.lm)
+    return ExitStatus.OK
+
+
+def _line(trial: Trial) -> str:
+    options = trial.options
+    return (
+        f"--prior-weight {options.prior_weight} --lm-weight {options.lm_weight} "
+        f"--word-score {options.word_score}: {100 * trial.word_error:.2f} % words wrong"
+    )
+
+
+def _plot(trials: list[Trial], path: str) -> None:
+    """One panel for each weight, every trial a point."""
+    from asr.lm import GRID
+
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise UsageError("--plot needs matplotlib: pip install matplotlib") from None
+    figure = Figure(figsize=(4 * len(GRID), 4), layout="constrained")
+    for axes, name in zip(figure.subplots(1, len(GRID), sharey=True), GRID, strict=True):
+        axes.scatter([getattr(t.options, name) for t in trials], [100 * t.word_error for t in trials])
+        axes.set_xlabel(name.replace("_", " "))
+    figure.axes[0].set_ylabel("words wrong (%)")
+    try:
+        figure.savefig(path)
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{path}: cannot be written ({error})") from None
+
+
+def _info(args: argparse.Namespace) -> ExitStatus:
+    from asr import pretrained
+    from asr.decoding import language
+    from asr.lm import perplexity, read_sentences
+
+    if len(args.inputs) > 1:
+        raise UsageError("asr lm info: needs one language model")
+    path = Path(args.inputs[0]) if args.inputs else pretrained.shipped_language()
+    if path is None:
+        raise UsageError("asr lm info: no language model comes with this installation; name one")
+    described = language.load(path)
+    facts: dict[str, Any] = {"file": str(path), "megabytes": round(path.stat().st_size / 1e6, 1)}
+    facts["words"] = len(described.lm.words)
+    facts |= {f"{n}-grams": len(order) for n, order in enumerate(described.lm.orders, start=1)}
+    if described.pronunciations is not None:
+        facts["pronunciations"] = len(described.pronunciations.words)
+    facts |= described.info
+    if args.text:
+        value, unknown = perplexity(described.lm, read_sentences([Path(args.text)]))
+        facts |= {"perplexity": round(value, 2), "unknown_words": f"{100 * unknown:.2f} %"}
+    if args.json:
+        import json
+
+        print(json.dumps(facts))
+    else:
+        for key, value in facts.items():
+            print(f"{key}: {value}")
+    return ExitStatus.OK

@@ -1,0 +1,230 @@
+"""CTC prefix beam search through a lexicon with an n-gram language model, frame by frame.
+
+A hypothesis is a place in the prefix tree of the lexicon and a state of the language model. It keeps two
+probabilities, of ending in a blank and of ending in its last label, because the CTC rule for repeated
+labels treats them differently. Of hypotheses that meet in the same place and state, those of the same
+words are added up, and the likeliest words go on, for the future treats them all alike. All hypotheses of
+a frame are advanced together as arrays.
+
+Sources: Graves et al. 2006 and Hannun et al. 2014 (prefix search with a language model), Ortmanns et al.
+1996 (look-ahead: inside a word, the best unigram that the tree still allows), Miao et al. 2015 (division
+by the labels' prior probabilities).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from asr.decoding.ngram import END, NGramModel
+from asr.decoding.prefix_tree import PrefixTree
+from asr.labels import BLANK
+
+_HASH_FACTOR = np.int64(0x5851F42D4C957F2D)  # of a linear congruential generator (Knuth, MMIX)
+
+
+@dataclass(frozen=True)
+class BeamConfig:
+    """What a search weighs and how much it keeps; all scores are natural logarithms."""
+
+    beam_size: int = 300  # hypotheses kept from frame to frame
+    label_beam: int = 12  # likeliest labels of a frame that are tried
+    threshold: float = 14.0  # hypotheses this much worse than the best are dropped
+    lm_weight: float = 0.85
+    word_score: float = -0.5  # added for each word
+    prior_weight: float = 0.6  # of the labels' log prior, which is subtracted
+    certain_blank: float = 0.999  # frames with a blank at least as probable bring no new label
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """words: ids in the language model; nodes: where in the prefix tree each was found."""
+
+    words: tuple[int, ...]
+    nodes: tuple[int, ...]
+    score: float
+
+
+@dataclass(frozen=True)
+class _Beam:
+    """Rows are hypotheses, the arrays columns: log-probability of ending in a blank and in a label, hash of
+    the words, language model state, tree node, and the last word's place in the search's history."""
+
+    blank: np.ndarray
+    label: np.ndarray
+    texts: np.ndarray
+    states: np.ndarray
+    nodes: np.ndarray
+    history: np.ndarray
+
+    def take(self, rows: np.ndarray) -> _Beam:
+        return _Beam(*(column[rows] for column in vars(self).values()))
+
+
+class Graph:
+    """A prefix tree with its language model: all that searches share."""
+
+    def __init__(self, tree: PrefixTree, lm: NGramModel | None, config: BeamConfig) -> None:
+        self.tree, self.lm, self.config = tree, lm, config
+        unigrams = np.zeros(int(tree.words.max(initial=0)) + 1, np.float32) if lm is None else lm.unigrams
+        self.alone = config.lm_weight * unigrams + np.float32(config.word_score)  # of each word
+        self.ahead = tree.best_below(self.alone)
+        self.ahead[: tree.n_labels] = 0
+
+    def score(self, states: np.ndarray, words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Weighted scores of words after states, and the states after them."""
+        if self.lm is None:
+            return self.alone[words], states
+        log_probs, following = self.lm.score(states, words)
+        return self.config.lm_weight * log_probs + np.float32(self.config.word_score), following
+
+
+class BeamSearch:
+    """One search: step() with consecutive frames, best() at any time, end() for the result."""
+
+    def __init__(self, graph: Graph, log_priors: np.ndarray | None = None) -> None:
+        """log_priors: (labels,) natural logs, subtracted with the configured weight."""
+        self._graph = graph
+        self._bias = np.zeros(graph.tree.n_labels, np.float32)
+        if log_priors is not None:
+            self._bias += graph.config.prior_weight * log_priors
+        state = 0 if graph.lm is None else graph.lm.start
+        self._beam = _Beam(
+            blank=np.zeros(1, np.float32),
+            label=np.full(1, -np.inf, np.float32),
+            texts=np.zeros(1, np.int64),
+            states=np.full(1, state),
+            nodes=np.full(1, BLANK),
+            history=np.full(1, -1),
+        )
+        self._words: list[np.ndarray] = []  # rows (word, node, previous row) of the history
+        self._n_words = 0
+
+    def step(self, log_probs: np.ndarray) -> None:
+        """Advance over (frames, labels) natural log posteriors."""
+        config = self._graph.config
+        skipped = log_probs[:, BLANK] >= np.log(config.certain_blank)
+        scores = log_probs.astype(np.float32) - self._bias
+        n_tried = min(config.label_beam, scores.shape[1] - 1)
+        tried = np.sort(np.argpartition(-scores[:, 1:], n_tried - 1)[:, :n_tried] + 1)
+        for frame, labels, skip in zip(scores, tried, skipped, strict=True):
+            self._advance(frame, labels[:0] if skip else labels)
+
+    def _advance(self, scores: np.ndarray, tried: np.ndarray) -> None:
+        beam, tree, config = self._beam, self._graph.tree, self._graph.config
+        total = np.logaddexp(beam.blank, beam.label)
+        last = tree.labels[beam.nodes]
+        blank, label = total + scores[BLANK], beam.label + scores[last]
+        if not len(tried):
+            self._beam = replace(beam, blank=blank, label=label)
+            return
+        # By one more label: every child of every hypothesis' node among the labels tried.
+        bits = tried.astype(np.uint64)
+        children = tree.children[beam.nodes]
+        rows, columns = np.nonzero((children[:, None] >> bits) & np.uint64(1))
+        new, bits = tried[columns], bits[columns]
+        below = children[rows] & ((np.uint64(1) << bits) - np.uint64(1))
+        nodes = tree.first_child[beam.nodes[rows]] + np.bitwise_count(below)
+        ahead = self._graph.ahead
+        extended = np.where(new == last[rows], beam.blank[rows], total[rows])
+        extended = extended + scores[new] + ahead[nodes] - ahead[beam.nodes[rows]]
+        floor = self._floor(np.concatenate([np.logaddexp(blank, label), extended]))
+        kept = extended > floor
+        rows, nodes, extended = rows[kept], nodes[kept], extended[kept]
+        # A node where words end also leads back to a root, once for each of them.
+        n_words = tree.first_word[nodes + 1] - tree.first_word[nodes]
+        ended = np.repeat(np.arange(len(nodes)), n_words)
+        nth = np.arange(len(ended)) - np.repeat(np.cumsum(n_words) - n_words, n_words)
+        words = tree.words[tree.first_word[nodes[ended]] + nth]
+        before = extended[ended] - ahead[nodes[ended]]
+        kept = before + self._graph.alone[words] > floor
+        ended, words, before = ended[kept], words[kept], before[kept]
+        word_scores, states = self._graph.score(beam.states[rows[ended]], words)
+        word_scores = before + word_scores
+        texts = beam.texts[rows[ended]] * _HASH_FACTOR + words + 1
+        if self._graph.lm is None:
+            states = texts  # nothing else tells the hypotheses apart
+        never = np.full(len(rows) + len(ended), -np.inf, np.float32)
+        candidates = _Beam(
+            blank=np.concatenate([blank, never]),
+            label=np.concatenate([label, extended, word_scores]),
+            texts=np.concatenate([beam.texts, beam.texts[rows], texts]),
+            states=np.concatenate([beam.states, beam.states[rows], states]),
+            nodes=np.concatenate([beam.nodes, nodes, tree.labels[nodes[ended]]]),
+            history=np.concatenate([beam.history, beam.history[rows], beam.history[rows[ended]]]),
+        )
+        survivors, chosen = _merge(candidates, len(tree), config)
+        # Only words that survive enter the history.
+        with_word = np.flatnonzero(chosen >= len(blank) + len(rows))
+        entries = chosen[with_word] - len(blank) - len(rows)
+        self._words.append(np.stack([words[entries], nodes[ended[entries]], survivors.history[with_word]]))
+        survivors.history[with_word] = self._n_words + np.arange(len(with_word))
+        self._n_words += len(with_word)
+        self._beam = survivors
+
+    def _floor(self, scores: np.ndarray) -> float:
+        """What a hypothesis must score to be among those kept."""
+        config = self._graph.config
+        floor = float(scores.max()) - config.threshold
+        if len(scores) > config.beam_size:
+            last = len(scores) - config.beam_size
+            floor = max(floor, float(np.partition(scores, last)[last]))
+        return floor
+
+    def best(self) -> Hypothesis:
+        """The likeliest words so far; a word that has only begun is not among them."""
+        total = np.logaddexp(self._beam.blank, self._beam.label)
+        row = int(total.argmax())
+        return self._hypothesis(int(self._beam.history[row]), float(total[row]))
+
+    def end(self, n_best: int = 1) -> list[Hypothesis]:
+        """The likeliest word sequences, the best first; the search is then over."""
+        beam = self._beam
+        at_word_end = np.flatnonzero(beam.nodes < self._graph.tree.n_labels)
+        if len(at_word_end):  # else every hypothesis is inside a word: its beginning is dropped
+            beam = beam.take(at_word_end)
+        total = np.logaddexp(beam.blank, beam.label)
+        if self._graph.lm is not None:
+            log_probs, _ = self._graph.lm.score(beam.states, np.full(len(total), END))
+            total = total + self._graph.config.lm_weight * log_probs
+        found: dict[tuple[int, ...], Hypothesis] = {}
+        for row in np.argsort(-total, kind="stable"):
+            hypothesis = self._hypothesis(int(beam.history[row]), float(total[row]))
+            found.setdefault(hypothesis.words, hypothesis)
+            if len(found) == n_best:
+                break
+        return list(found.values())
+
+    def _hypothesis(self, row: int, score: float) -> Hypothesis:
+        if len(self._words) > 1:
+            self._words = [np.concatenate(self._words, axis=1)]
+        words, nodes = [], []
+        while row >= 0:
+            word, node, row = self._words[0][:, row].tolist()
+            words.append(word)
+            nodes.append(node)
+        return Hypothesis(tuple(words[::-1]), tuple(nodes[::-1]), score)
+
+
+def _merge(candidates: _Beam, n_nodes: int, config: BeamConfig) -> tuple[_Beam, np.ndarray]:
+    """The best hypotheses, and of each the candidate whose history it takes."""
+    keys = candidates.states * n_nodes + candidates.nodes
+    order = np.lexsort((-np.maximum(candidates.blank, candidates.label), candidates.texts, keys))
+    keys, texts = keys[order], candidates.texts[order]
+    is_first = np.ones(len(order), bool)
+    is_first[1:] = (keys[1:] != keys[:-1]) | (texts[1:] != texts[:-1])
+    firsts = np.flatnonzero(is_first)
+    blank = np.logaddexp.reduceat(candidates.blank[order], firsts)
+    label = np.logaddexp.reduceat(candidates.label[order], firsts)
+    total = np.logaddexp(blank, label)
+    kept = np.flatnonzero(total > total.max() - config.threshold)
+    keys = keys[firsts[kept]]
+    likeliest = np.lexsort((-total[kept], keys))
+    is_first = np.ones(len(kept), bool)
+    is_first[1:] = keys[likeliest[1:]] != keys[likeliest[:-1]]
+    kept = kept[likeliest[is_first]]
+    if len(kept) > config.beam_size:
+        kept = kept[np.argpartition(-total[kept], config.beam_size - 1)[: config.beam_size]]
+    chosen = order[firsts[kept]]
+    return replace(candidates.take(chosen), blank=blank[kept], label=label[kept]), chosen

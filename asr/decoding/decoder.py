@@ -1,0 +1,167 @@
+"""Decoders: log-probabilities of one utterance, whole or as they arrive -> words with their times."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from asr import align
+from asr.decoding import language as languages
+from asr.decoding.beam import BeamConfig, BeamSearch, Graph, Hypothesis
+from asr.decoding.greedy import GreedyDecoder
+from asr.decoding.language import Language
+from asr.decoding.prefix_tree import PrefixTree, Pronunciations
+from asr.errors import LanguageModelError, UsageError
+from asr.labels import BLANK, SPACE_SYMBOL, Labels
+from asr.transcript import Word
+
+
+class Decoder(Protocol):
+    """One utterance after another; what it keeps of each is bounded by the utterance's length."""
+
+    output: str  # the output of the model that it reads
+
+    def begin(self, offset: float = 0.0) -> None:
+        """Forget everything; frame 0 of the new utterance is `offset` seconds into the recording."""
+
+    def step(self, log_probs: np.ndarray) -> None:
+        """Take (frames, labels), perhaps of no frames."""
+
+    def partial(self) -> tuple[Word, ...]:
+        """The best words so far; later steps may change them."""
+
+    def end(self) -> tuple[Word, ...]:
+        """The best words, now that the utterance is over."""
+
+
+@dataclass(frozen=True)
+class DecoderOptions:
+    """What a user may choose; None leaves the value to the language model's file or the default."""
+
+    beam_size: int | None = None  # 1: greedy
+    lm: str = "auto"  # a language's path, "none", or "auto": the shipped one, if the model has phones
+    lm_weight: float | None = None
+    word_score: float | None = None
+    prior_weight: float | None = None
+
+
+class DecoderFactory:
+    """Makes decoders that share one language, for the outputs of one model."""
+
+    def __init__(
+        self,
+        labels: Mapping[str, Labels],
+        log_priors: Mapping[str, np.ndarray],
+        options: DecoderOptions,
+        language: Language | None,
+    ) -> None:
+        """language: as find_language() gives it. UsageError when the model lacks the labels for it."""
+        is_greedy = options.beam_size == 1 or (language is None and options.beam_size is None)
+        with_phones = not is_greedy and language is not None and language.pronunciations is not None
+        self.output = "phones" if with_phones and "phones" in labels else "characters"
+        if self.output not in labels:
+            raise UsageError(f"the model has no {self.output} among its outputs, which this needs")
+        self.language = language
+        self._labels = labels[self.output]
+        self._log_priors = log_priors.get(self.output)
+        self.config = None if is_greedy else _beam_config(options, language)
+        self._graph = None if self.config is None else _graph(language, self._labels, self.config)
+
+    def __call__(self) -> Decoder:
+        if self._graph is None:
+            return GreedyDecoder(self._labels)
+        return BeamDecoder(self._graph, self._labels, self._log_priors)
+
+
+def find_language(
+    options: DecoderOptions, labels: Mapping[str, Labels], shipped: Path | None
+) -> Language | None:
+    """The language that the options ask for. shipped: the one that "auto" stands for, if there is one."""
+    if options.lm == "none" or options.beam_size == 1:
+        return None
+    if options.lm == "auto":
+        return languages.load(shipped) if shipped and "phones" in labels else None
+    return languages.load(options.lm)
+
+
+def _beam_config(options: DecoderOptions, language: Language | None) -> BeamConfig:
+    tuned = {} if language is None else dict(language.info.get("decoding", {}))
+    names = {field.name for field in fields(BeamConfig)}
+    if unknown := tuned.keys() - names:
+        raise LanguageModelError(f"a language with unknown settings: {', '.join(sorted(unknown))}")
+    if language is None:
+        tuned = {"word_score": 0.0, "prior_weight": 0.0}
+    chosen = {name: value for name, value in vars(options).items() if name in names and value is not None}
+    return replace(BeamConfig(), **tuned | chosen)
+
+
+def _graph(language: Language | None, labels: Labels, config: BeamConfig) -> Graph:
+    """The search graph: words by their phones, else by their characters, else any characters at all."""
+    if language is None:
+        singles = Pronunciations.of(([label], label) for label in range(1, len(labels)))
+        return Graph(PrefixTree(singles, len(labels)), None, config)
+    if labels.kind == "phones":
+        assert language.pronunciations is not None
+        pronunciations = language.pronunciations
+    else:
+        known = set(labels.symbols) - {SPACE_SYMBOL}
+        pronunciations = Pronunciations.of(
+            (labels.encode(f"{word} "), i)
+            for i, word in enumerate(language.lm.words)
+            if known.issuperset(word)
+        )
+    if not len(pronunciations.words):
+        raise LanguageModelError(f"no word of the language model is made of the model's {labels.kind}")
+    return Graph(PrefixTree(pronunciations, len(labels)), language.lm, config)
+
+
+class BeamDecoder:
+    """Words as the beam search finds them, with times from aligning their labels once more."""
+
+    def __init__(self, graph: Graph, labels: Labels, log_priors: np.ndarray | None) -> None:
+        self.output = labels.kind
+        self._graph, self._labels, self._log_priors = graph, labels, log_priors
+        self.begin()
+
+    def begin(self, offset: float = 0.0) -> None:
+        self._offset = offset
+        self._search = BeamSearch(self._graph, self._log_priors)
+        self._blocks: list[np.ndarray] = []
+
+    def step(self, log_probs: np.ndarray) -> None:
+        self._blocks.append(log_probs)
+        self._search.step(log_probs)
+
+    def partial(self) -> tuple[Word, ...]:
+        return self._place(self._search.best())
+
+    def end(self) -> tuple[Word, ...]:
+        if self.output == "characters" and self._graph.lm is not None:
+            # Spelled words end with a space, which the last one does not have in the recording.
+            closing = np.full((1, len(self._labels)), -np.inf, np.float32)
+            closing[0, [BLANK, self._labels.symbols.index(SPACE_SYMBOL)]] = 0
+            self._search.step(closing)
+        return self._place(self._search.end()[0])
+
+    def _place(self, hypothesis: Hypothesis) -> tuple[Word, ...]:
+        if not hypothesis.words:
+            return ()
+        self._blocks = [np.concatenate(self._blocks)]
+        pronunciations = [self._graph.tree.pronunciation(node) for node in hypothesis.nodes]
+        if self._graph.lm is None:
+            spans = align.forced_spans(self._blocks[0], [labels[0] for labels in pronunciations])
+            return align.words(align.spelled(spans, self._labels), self._offset)
+        if self.output == "characters":
+            pronunciations[-1] = pronunciations[-1][:-1]
+        spans = align.forced_spans(self._blocks[0], [label for labels in pronunciations for label in labels])
+        ends = np.cumsum([len(labels) for labels in pronunciations]).tolist()
+        spelling = self._graph.lm.words
+        found = [
+            (spelling[word], spans[end - len(labels) : end])
+            for word, labels, end in zip(hypothesis.words, pronunciations, ends, strict=True)
+        ]
+        return align.words(found, self._offset)

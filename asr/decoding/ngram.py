@@ -1,0 +1,149 @@
+"""Back-off n-gram language models: probabilities of words after words.
+
+All n-grams are arcs of one tree, numbered order by order and within an order by (context, word): the
+unigrams come first, and arc `a` leads to node `a + 1`, node 0 being the empty context. So an arc is found
+by one binary search over sorted integers, for many words at once, and a model is a handful of arrays.
+
+Sources: Katz 1987 and Kneser and Ney 1995 (back-off), Stolcke 1998 (relative-entropy pruning).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+UNKNOWN, BEGIN, END = 0, 1, 2  # word ids
+SPECIAL_WORDS = ("<unk>", "<s>", "</s>")
+WORD_BITS = 24  # of a key
+
+
+@dataclass(frozen=True)
+class Order:
+    """The n-grams of one order: the n-gram of the order below that is the context, and the last word.
+
+    contexts: (n,) indices into the order below (all 0 for unigrams, whose index is the word's id).
+    log_probs, back_offs: (n,) float32, natural logarithms.
+    """
+
+    contexts: np.ndarray
+    words: np.ndarray
+    log_probs: np.ndarray
+    back_offs: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def take(self, indices: np.ndarray) -> Order:
+        return Order(
+            self.contexts[indices], self.words[indices], self.log_probs[indices], self.back_offs[indices]
+        )
+
+
+class NGramModel:
+    """A language model whose state is a node: the longest context of the words so far that it knows."""
+
+    def __init__(self, words: Sequence[str], orders: Sequence[Order]) -> None:
+        """orders: sorted by (context, word), as sort_orders() gives them; words: spelling of each id."""
+        self.words = tuple(words)
+        self.orders = tuple(orders)
+        firsts = np.cumsum([1, *map(len, orders)])  # node of each order's first n-gram
+        self._keys = np.concatenate(
+            [np.zeros(0, np.int64)]
+            + [
+                (first + order.contexts.astype(np.int64) << WORD_BITS) + order.words
+                for first, order in zip(firsts, orders[1:], strict=False)
+            ]
+        )
+        self._log_probs = np.concatenate([order.log_probs for order in orders])
+        self._back_offs = np.concatenate([[np.float32(0)], *(order.back_offs for order in orders[:-1])])
+        # A node without arcs and without a back-off weight says no more than its suffix does.
+        self._is_context = self._back_offs != 0
+        for first, order in zip(firsts, orders[1:], strict=False):
+            self._is_context[first + order.contexts] = True
+        self.suffixes = self._find_suffixes(firsts)
+
+    def _find_suffixes(self, firsts: np.ndarray) -> np.ndarray:
+        """(nodes,) each context without its oldest word, as far as it is known."""
+        suffixes = np.zeros(len(self._back_offs), np.int32)
+        for n, order in enumerate(self.orders[1:-1], start=2):
+            kept = np.flatnonzero(self._is_context[firsts[n - 1] : firsts[n]])
+            words = order.words[kept]
+            nodes = suffixes[firsts[n - 2] + order.contexts[kept]]
+            found = np.full(len(kept), -1)
+            while (waiting := np.flatnonzero(found < 0)).size:
+                found[waiting] = self._find(nodes[waiting], words[waiting])
+                nodes = suffixes[nodes]
+            suffixes[firsts[n - 1] + kept] = found + 1
+        return suffixes
+
+    @cached_property
+    def ids(self) -> dict[str, int]:
+        return {word: i for i, word in enumerate(self.words)}
+
+    @property
+    def start(self) -> int:
+        """The state at the beginning of a sentence."""
+        return BEGIN + 1 if self._is_context[BEGIN + 1 : BEGIN + 2].any() else 0
+
+    @property
+    def unigrams(self) -> np.ndarray:
+        """(words,) log-probabilities without any context."""
+        return self.orders[0].log_probs
+
+    def _find(self, nodes: np.ndarray, words: np.ndarray) -> np.ndarray:
+        """(n,) arcs of words out of context nodes; -1 where there is none."""
+        arcs = np.where(nodes == 0, words, -1)
+        inner = np.flatnonzero(nodes)
+        if len(inner) and len(self._keys):
+            keys = (nodes[inner].astype(np.int64) << WORD_BITS) + words[inner]
+            at = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
+            arcs[inner] = np.where(self._keys[at] == keys, at + len(self.words), -1)
+        return arcs
+
+    def score(self, states: np.ndarray, words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(n,) natural log-probabilities of words after states, and (n,) the states that follow."""
+        total = np.zeros(len(states), np.float32)
+        following = np.zeros(len(states), np.int64)
+        nodes, words = np.asarray(states), np.asarray(words)
+        waiting = np.arange(len(states))  # for their next state
+        unscored = np.ones(len(states), bool)
+        while len(waiting):
+            arcs = self._find(nodes, words)
+            found = arcs >= 0
+            now = found & unscored
+            total[waiting[now]] += self._log_probs[arcs[now]]
+            back = ~found & unscored
+            total[waiting[back]] += self._back_offs[nodes[back]]
+            targets = np.where(found & (arcs + 1 < len(self._back_offs)), arcs + 1, 0)
+            settled = (targets > 0) & self._is_context[targets]
+            following[waiting[settled]] = targets[settled]
+            going_on = ~settled & (nodes > 0)
+            unscored = (unscored & ~found)[going_on]
+            waiting, words, nodes = waiting[going_on], words[going_on], self.suffixes[nodes[going_on]]
+        return total, following
+
+    def score_sentence(self, words: Sequence[str]) -> list[float]:
+        """Natural log-probability of each word and of the sentence's end; words it lacks are <unk>."""
+        state = np.array([self.start])
+        scores = []
+        for word in [*(self.ids.get(word, UNKNOWN) for word in words), END]:
+            score, state = self.score(state, np.array([word]))
+            scores.append(float(score[0]))
+        return scores
+
+
+def sort_orders(orders: Sequence[Order]) -> list[Order]:
+    """The same n-grams sorted by (context, word). Unigrams must already lie in the order of word ids."""
+    ordered = [orders[0]]
+    new_index = np.arange(len(orders[0]))
+    for order in orders[1:]:
+        contexts = new_index[order.contexts]
+        by_context = np.lexsort((order.words, contexts))
+        new_index = np.empty_like(by_context)
+        new_index[by_context] = np.arange(len(by_context))
+        renamed = Order(contexts, order.words, order.log_probs, order.back_offs)
+        ordered.append(renamed.take(by_context))
+    return ordered

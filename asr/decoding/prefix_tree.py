@@ -1,0 +1,107 @@
+"""The lexicon as a prefix tree: which label may come next inside a word, and which words end where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from asr.labels import BLANK
+
+MAX_LABELS = 64  # children of a node are the bits of one integer
+
+
+@dataclass(frozen=True)
+class Pronunciations:
+    """Label sequences of words, sorted: labels (n, longest) uint8 padded with the blank; words (n,) ids."""
+
+    labels: np.ndarray
+    words: np.ndarray
+
+    @classmethod
+    def of(cls, entries: Iterable[tuple[Sequence[int], int]]) -> Pronunciations:
+        """From (label ids, word id) pairs in any order."""
+        entries = sorted((tuple(labels), word) for labels, word in entries)
+        longest = max((len(labels) for labels, _ in entries), default=0)
+        table = np.full((len(entries), longest), BLANK, np.uint8)
+        for row, (labels, _) in zip(table, entries, strict=True):
+            row[: len(labels)] = labels
+        return cls(table, np.array([word for _, word in entries], np.int32))
+
+
+class PrefixTree:
+    """Nodes in order of depth, the children of a node side by side in order of their labels.
+
+    Nodes 0..n_labels-1 are all roots, one for each label that may have been heard last before a word
+    begins: the CTC rule for repeated labels needs to know it.
+
+    labels: (nodes,) uint8, the label on the way into each node (a root's is the label heard last).
+    children: (nodes,) uint64, bit k set when there is a child by label k.
+    first_child: (nodes,) the child by the lowest label; the others follow it.
+    parents: (nodes,); a root's is itself.
+    words: word ids, those of node i at first_word[i]:first_word[i + 1].
+    """
+
+    def __init__(self, pronunciations: Pronunciations, n_labels: int) -> None:
+        if n_labels > MAX_LABELS:
+            raise ValueError(f"{n_labels} labels: a prefix tree holds {MAX_LABELS} at most")
+        self.n_labels = n_labels
+        table, lengths = pronunciations.labels, (pronunciations.labels != BLANK).sum(1)
+        shared = _shared_prefixes(table)  # labels in common with the row above
+        node = np.zeros(len(table), np.int64)  # of each row at the depth so far
+        end = np.zeros(len(table), np.int64)
+        self.labels = np.arange(n_labels, dtype=np.uint8)
+        self.parents = np.arange(n_labels)
+        self._levels = [n_labels]  # first node of each depth
+        for depth in range(table.shape[1]):
+            is_active = lengths > depth
+            is_new = is_active & (shared <= depth)
+            parents = node[is_new]
+            node = np.where(is_active, len(self.labels) - 1 + np.cumsum(is_new), node)
+            end = np.where(is_active, node, end)
+            self.labels = np.concatenate([self.labels, table[is_new, depth]])
+            self.parents = np.concatenate([self.parents, parents])
+            self._levels.append(len(self.labels))
+        bits = np.uint64(1) << self.labels.astype(np.uint64)
+        inner = np.arange(n_labels, len(self.labels))
+        self.children = np.zeros(len(self.labels), np.uint64)
+        np.bitwise_or.at(self.children, self.parents[inner], bits[inner])
+        n_children = np.bitwise_count(self.children).astype(np.int64)
+        self.children[:n_labels] = self.children[0]
+        n_children[:n_labels] = 0
+        n_children[0] = np.bitwise_count(self.children[0])
+        self.first_child = n_labels + np.cumsum(n_children) - n_children
+        self.first_child[:n_labels] = n_labels
+        by_node = np.argsort(end, kind="stable")
+        self.words = pronunciations.words[by_node]
+        self.first_word = np.searchsorted(end[by_node], np.arange(len(self.labels) + 1))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def best_below(self, scores: np.ndarray) -> np.ndarray:
+        """(nodes,) float32: the highest of the words' scores at a node or anywhere below it."""
+        best = np.full(len(self), -np.inf, np.float32)
+        n_words = np.diff(self.first_word)
+        np.maximum.at(best, np.repeat(np.arange(len(self)), n_words), scores[self.words])
+        for first, end in reversed(list(pairwise(self._levels))):
+            np.maximum.at(best, self.parents[first:end], best[first:end])
+        best[: self.n_labels] = best[: self.n_labels].max()
+        return best
+
+    def pronunciation(self, node: int) -> list[int]:
+        """Label ids on the way from the root to a node."""
+        labels: list[int] = []
+        while node >= self.n_labels:
+            labels.append(int(self.labels[node]))
+            node = int(self.parents[node])
+        return labels[::-1]
+
+
+def _shared_prefixes(table: np.ndarray) -> np.ndarray:
+    """(rows,) leading labels that each row has in common with the row above; -1 for the first."""
+    same = table[1:] == table[:-1]
+    shared = np.where(same.all(1), table.shape[1], same.argmin(1)) if len(table) > 1 else np.zeros(0, int)
+    return np.concatenate([[-1], shared])

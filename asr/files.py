@@ -1,0 +1,31 @@
+"""Files that are either complete or not there."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from asr.errors import OutputError
+
+
+def write_atomically(path: str | Path, write: Callable[[str], None]) -> None:
+    """Let write(temporary name) make a file, then give it its final name in one step."""
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        os.close(descriptor)
+        try:
+            write(temporary)
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except (OSError, SafetensorError, RuntimeError) as error:  # torch.save: RuntimeError on a full disk
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise OutputError(f"{path}: cannot be written ({reason[:200]})") from None

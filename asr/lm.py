@@ -1,0 +1,175 @@
+"""Making language models from text, and tuning how much they weigh."""
+
+from __future__ import annotations
+
+import lzma
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from asr.decoding.arpa import read_arpa
+from asr.decoding.decoder import DecoderOptions
+from asr.decoding.language import Language
+from asr.decoding.ngram import NGramModel
+from asr.decoding.prefix_tree import Pronunciations
+from asr.decoding.prune import prune
+from asr.errors import LanguageModelError, ManifestError
+from asr.evaluation import count_words, sum_counts
+from asr.labels import Labels, Lexicon
+from asr.recognizer import Recognizer
+from asr.text import normalize
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    order: int = 3
+    count_prune: tuple[int, ...] = ()  # n-grams of each order seen so often or less are dropped (lmplz)
+    vocabulary: int = 120_000  # words kept, the most frequent first
+    entropy_prune: float = 0.0  # relative rise of perplexity up to which an n-gram is dropped
+    memory: str = "50%"  # that lmplz may use for sorting
+
+
+def build(paths: Sequence[Path], lexicon: Lexicon | None, options: BuildOptions = BuildOptions()) -> Language:
+    """A language from text files (plain or .xz, a sentence a line), or from one ARPA file.
+
+    Text is normalised as training labels are. Without a lexicon its words are spelled in characters.
+    """
+    if is_arpa(paths[0]):
+        if len(paths) > 1:
+            raise LanguageModelError(f"{paths[1]}: an ARPA file is converted by itself; give no second file")
+        model = read_arpa(paths[0])
+    else:
+        model = _count(paths, options)
+    if options.entropy_prune:
+        model = prune(model, options.entropy_prune)
+    return Language(model, None if lexicon is None else pronounce(model, lexicon))
+
+
+def is_arpa(path: Path) -> bool:
+    return ".arpa" in path.suffixes
+
+
+def pronounce(model: NGramModel, lexicon: Lexicon) -> Pronunciations:
+    """The phones of all words of a model that the lexicon has; LanguageModelError when it has none."""
+    index = {symbol: i for i, symbol in enumerate(Labels.of_kind("phones").symbols)}
+    found = Pronunciations.of(
+        ([index[phone] for phone in phones], i)
+        for word, i in model.ids.items()
+        for phones in lexicon.pronunciations.get(word, ())
+    )
+    if not len(found.words):
+        raise LanguageModelError("the lexicon pronounces no word of the language model")
+    return found
+
+
+def perplexity(model: NGramModel, sentences: Iterable[str]) -> tuple[float, float]:
+    """Perplexity of normalised sentences, their ends counted, and the share of words it does not know."""
+    total, n_tokens, n_unknown, n_words = 0.0, 0, 0, 0
+    for sentence in sentences:
+        words = sentence.split()
+        total += sum(model.score_sentence(words))
+        n_tokens += len(words) + 1
+        n_words += len(words)
+        n_unknown += sum(word not in model.ids for word in words)
+    return float(np.exp(-total / max(n_tokens, 1))), n_unknown / max(n_words, 1)
+
+
+def read_sentences(paths: Iterable[Path]) -> Iterator[str]:
+    """Normalised lines of text files, plain or .xz, without the empty ones."""
+    for path in paths:
+        opener = lzma.open if path.suffix == ".xz" else open
+        try:
+            with opener(path, "rt", encoding="utf-8") as file:
+                for line in file:
+                    if sentence := normalize(line):
+                        yield sentence
+        except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise ManifestError(f"{path}: not a readable text ({reason})") from None
+
+
+def _count(paths: Sequence[Path], options: BuildOptions) -> NGramModel:
+    """The modified Kneser-Ney model that KenLM's lmplz makes of text."""
+    program = shutil.which("lmplz")
+    if program is None:
+        raise LanguageModelError(
+            "lmplz, the counting program of KenLM, is not on the PATH: recipes/english/lmplz.sh builds it"
+        )
+    with tempfile.TemporaryDirectory(prefix="asr-lm-") as folder:
+        text, vocabulary, arpa = (Path(folder) / name for name in ("text", "vocabulary", "lm.arpa"))
+        _write_text(paths, text, vocabulary, options.vocabulary)
+        command = [program, "-o", str(options.order), "--text", str(text), "--arpa", str(arpa)]
+        command += ["-S", options.memory, "-T", folder, "--limit_vocab_file", str(vocabulary)]
+        command += ["--discount_fallback"]  # small texts lack the counts that discounts come from
+        if options.count_prune:
+            command += ["--prune", *map(str, options.count_prune)]
+        result = subprocess.run(command, capture_output=True, text=True)
+        if result.returncode:
+            reason = " ".join(result.stderr.split())[-300:]
+            raise LanguageModelError(f"lmplz failed: {reason}")
+        return read_arpa(arpa)
+
+
+def _write_text(paths: Sequence[Path], text: Path, vocabulary: Path, n_words: int) -> None:
+    counts: dict[str, int] = {}
+    with text.open("w", encoding="utf-8") as file:
+        for sentence in read_sentences(paths):
+            file.write(f"{sentence}\n")
+            for word in sentence.split():
+                counts[word] = counts.get(word, 0) + 1
+    if not counts:
+        raise ManifestError(f"{paths[0]}: no words to count")
+    kept = sorted(counts, key=lambda word: (-counts[word], word))[:n_words]
+    vocabulary.write_text(" ".join(kept), encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Weights and the word error rate that they gave."""
+
+    options: DecoderOptions
+    word_error: float
+
+
+GRID = {"prior_weight": 0.1, "lm_weight": 0.1, "word_score": 0.5}  # what is tuned, and in which steps
+
+
+def tune(
+    recognizer: Recognizer,
+    utterances: Sequence[tuple[str, list[dict[str, np.ndarray]]]],
+    start: DecoderOptions,
+    on_trial: Callable[[Trial], None] | None = None,
+) -> list[Trial]:
+    """All trials of a search for the best weights, one weight at a time until none gets better.
+
+    utterances: normalised reference and Recognizer.log_probs() of each, computed once.
+    """
+    tried: dict[DecoderOptions, Trial] = {}
+
+    def word_error(options: DecoderOptions) -> float:
+        if options not in tried:
+            decoding = recognizer.with_decoding(options)
+            texts = [(reference, decoding.decode(outputs).text) for reference, outputs in utterances]
+            rate = sum_counts([count_words(reference, text) for reference, text in texts]).rate
+            tried[options] = Trial(options, rate)
+            if on_trial:
+                on_trial(tried[options])
+        return tried[options].word_error
+
+    best, is_better = start, True
+    while is_better:
+        is_better = False
+        for name, step in GRID.items():
+            for direction in (step, -step):
+                while True:
+                    value = round(getattr(best, name) + direction, 3)
+                    following = replace(best, **{name: value})
+                    if (value < 0 and name != "word_score") or word_error(following) >= word_error(best):
+                        break
+                    best, is_better = following, True
+    return sorted(tried.values(), key=lambda trial: trial.word_error)

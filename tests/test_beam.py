@@ -1,0 +1,254 @@
+"""The beam search against brute force, step by step, and as a decoder of words."""
+
+from __future__ import annotations
+
+from itertools import groupby, pairwise, product
+from pathlib import Path
+
+import jiwer
+import numpy as np
+import pytest
+
+from asr.decoding import language
+from asr.decoding.beam import BeamConfig, BeamSearch, Graph
+from asr.decoding.decoder import BeamDecoder, DecoderFactory, DecoderOptions, find_language
+from asr.decoding.language import Language
+from asr.decoding.ngram import NGramModel, Order
+from asr.decoding.prefix_tree import PrefixTree, Pronunciations
+from asr.errors import LanguageModelError, UsageError
+from asr.labels import Labels
+from asr.recognizer import Recognizer
+
+DATA = Path(__file__).parent / "data"
+EVERYTHING = {"beam_size": 10**6, "label_beam": 99, "threshold": np.inf, "certain_blank": 2.0}
+
+
+def random_log_probs(n_frames: int, n_labels: int, seed: int) -> np.ndarray:
+    return np.log(np.random.default_rng(seed).dirichlet(np.ones(n_labels), size=n_frames)).astype(np.float32)
+
+
+def complete_model(n_words: int, order: int, seed: int) -> NGramModel:
+    """Words 3, 4, ... and an n-gram of each order for all of their sequences, so that no state is shared."""
+    random = np.random.default_rng(seed)
+    n = n_words + 3
+    orders = [Order(np.zeros(n, "i4"), np.arange(n, dtype="i4"), *random.normal(-3, 1, (2, n)).astype("f4"))]
+    for _ in range(order - 1):
+        pairs = np.array([(a, b) for a in range(len(orders[-1])) for b in range(2, n)], np.int32)
+        log_probs = random.normal(-2, 1, len(pairs)).astype("f4")
+        orders.append(Order(pairs[:, 0], pairs[:, 1], log_probs, np.zeros_like(log_probs)))
+    return NGramModel(["<unk>", "<s>", "</s>", *(f"w{i}" for i in range(n_words))], orders)
+
+
+def acoustic_scores(log_probs: np.ndarray) -> dict[tuple[int, ...], float]:
+    """Log-probability of every label sequence, by summing over all paths."""
+    total: dict[tuple[int, ...], float] = {}
+    for path in product(range(log_probs.shape[1]), repeat=len(log_probs)):
+        labels = tuple(label for label, _ in groupby(path) if label)
+        score = float(sum(log_probs[t, label] for t, label in enumerate(path)))
+        total[labels] = np.logaddexp(total.get(labels, -np.inf), score)
+    return total
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_without_lexicon_it_finds_the_likeliest_label_sequences(seed: int) -> None:
+    log_probs = random_log_probs(5, 4, seed)
+    tree = PrefixTree(Pronunciations.of(([label], label) for label in (1, 2, 3)), 4)
+    search = BeamSearch(Graph(tree, None, BeamConfig(word_score=0.0, **EVERYTHING)))
+    search.step(log_probs)
+    expected = sorted(acoustic_scores(log_probs).items(), key=lambda item: -item[1])[:10]
+    found = search.end(n_best=10)
+    assert [hypothesis.words for hypothesis in found] == [labels for labels, _ in expected]
+    np.testing.assert_allclose([h.score for h in found], [score for _, score in expected], atol=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_with_lexicon_and_language_model_it_equals_brute_force(seed: int) -> None:
+    """Word 3 is spelled in two ways, words 4 and 5 alike, and 6 goes on from 4."""
+    spelled = [([1, 2], 3), ([2], 3), ([1], 4), ([1], 5), ([1, 1], 6), ([2, 1], 7)]
+    log_probs, lm = random_log_probs(4, 3, seed), complete_model(5, 4, seed)
+    config = BeamConfig(lm_weight=0.7, word_score=-0.4, **EVERYTHING)
+    search = BeamSearch(Graph(PrefixTree(Pronunciations.of(spelled), 3), lm, config))
+    search.step(log_probs)
+
+    acoustic = acoustic_scores(log_probs)
+    scores: dict[tuple[int, ...], float] = {}
+    for n in range(5):
+        for pronounced in product(spelled, repeat=n):
+            words = tuple(word for _, word in pronounced)
+            labels = tuple(label for spelling, _ in pronounced for label in spelling)
+            if labels in acoustic:
+                weighed = 0.7 * sum(lm.score_sentence([lm.words[w] for w in words])) - 0.4 * n
+                scores[words] = np.logaddexp(scores.get(words, -np.inf), acoustic[labels] + weighed)
+    expected = sorted(scores.items(), key=lambda item: -item[1])[:5]
+    found = search.end(n_best=5)
+    assert [hypothesis.words for hypothesis in found] == [words for words, _ in expected]
+    np.testing.assert_allclose([h.score for h in found], [score for _, score in expected], atol=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_step_by_step_it_finds_the_same(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    log_probs = random_log_probs(60, 5, seed)
+    spelled = [(random.integers(1, 5, random.integers(1, 4)).tolist(), word) for word in range(3, 20)]
+    tree = PrefixTree(Pronunciations.of(spelled), 5)
+    graph = Graph(tree, complete_model(17, 2, seed), BeamConfig(beam_size=20))
+    whole, parts = BeamSearch(graph), BeamSearch(graph)
+    whole.step(log_probs)
+    for start, end in pairwise([0, 0, *sorted(random.choice(60, 9).tolist()), 60]):
+        parts.step(log_probs[start:end])
+        parts.best()
+    assert parts.end(3) == whole.end(3)
+
+
+def test_the_prior_makes_rare_labels_likelier() -> None:
+    log_probs = np.log(np.array([[0.8, 0.05, 0.15]] * 3, np.float32))
+    tree = PrefixTree(Pronunciations.of([([1], 1), ([2], 2)]), 3)
+    graph = Graph(tree, None, BeamConfig(word_score=0.0, prior_weight=1.0, threshold=99.0))
+
+    def best(priors: list[float] | None) -> tuple[int, ...]:
+        search = BeamSearch(graph, None if priors is None else np.log(priors))
+        search.step(log_probs)
+        return search.end()[0].words
+
+    assert best(None) == ()
+    assert best([0.9, 0.09, 0.01]) == (2,)
+    assert best([0.9, 0.005, 0.095])[:1] == (1,)
+
+
+def test_a_word_that_has_only_begun_is_left_out_at_the_end() -> None:
+    tree = PrefixTree(Pronunciations.of([([1], 3), ([2, 2, 1], 4)]), 3)
+    search = BeamSearch(Graph(tree, complete_model(2, 2, 0), BeamConfig(word_score=0.0)))
+    search.step(np.log(np.array([[0.01, 0.98, 0.01], [0.98, 0.01, 0.01], [0.01, 0.01, 0.98]], np.float32)))
+    assert search.end()[0].words == (3,)
+    assert BeamSearch(Graph(tree, None, BeamConfig())).end()[0].words == ()
+
+
+def test_the_tree_knows_its_words_and_the_best_below_each_node() -> None:
+    spelled = [([1, 2], 0), ([1, 2], 1), ([1, 2, 3], 2), ([3], 3), ([1], 4)]
+    tree = PrefixTree(Pronunciations.of(spelled), 4)
+    assert len(tree) == 4 + 4
+    found = {
+        (tuple(tree.pronunciation(node)), word)
+        for node in range(len(tree))
+        for word in tree.words[tree.first_word[node] : tree.first_word[node + 1]].tolist()
+    }
+    assert found == {(tuple(labels), word) for labels, word in spelled}
+    best = tree.best_below(np.array([-5.0, -4.0, -1.0, -2.0, -9.0]))
+    below = {tuple(tree.pronunciation(node)): best[node] for node in range(4, len(tree))}
+    assert below == {(1,): -1, (1, 2): -1, (1, 2, 3): -1, (3,): -2}
+    assert set(best[:4]) == {-1}
+
+
+# --- as a decoder ---------------------------------------------------------------------------------
+
+LABELS = {kind: Labels.of_kind(kind) for kind in ("characters", "phones")}
+
+
+def spoken(labels: Labels, units: list[str], probability: float = 0.9) -> np.ndarray:
+    """Log-probabilities of one unit after another, with a blank frame after each."""
+    path = [index for unit in units for index in (labels.symbols.index(unit), 0)]
+    matrix = np.full((len(path), len(labels)), (1 - probability) / (len(labels) - 1))
+    matrix[np.arange(len(path)), path] = probability
+    return np.log(matrix).astype(np.float32)
+
+
+def little_language(pronounced: bool) -> Language:
+    words = ["<unk>", "<s>", "</s>", "two", "to", "cats", "cat"]
+    log_probs = np.log(np.array([0.01, 1e-9, 0.19, 0.1, 0.4, 0.15, 0.15], np.float32))
+    zeros = np.zeros(7, np.int32)
+    unigrams = Order(zeros, np.arange(7, dtype=np.int32), log_probs, np.zeros(7, np.float32))
+    # "two cats" is likelier than "to cats".
+    pair = Order(np.array([3], "i4"), np.array([5], "i4"), np.log([0.9]).astype("f4"), np.zeros(1, "f4"))
+    phones = {"two": "T UW", "to": "T UW", "cats": "K AE T S", "cat": "K AE T"}
+    lm = NGramModel(words, [unigrams, pair])
+    if not pronounced:
+        return Language(lm)
+    entries = ((LABELS["phones"].encode(phones[w].split()), i) for i, w in enumerate(words) if w in phones)
+    return Language(lm, Pronunciations.of(entries))
+
+
+def decode(language: Language | None, log_probs: np.ndarray, **options: float) -> list[str]:
+    decoder = DecoderFactory(LABELS, {}, DecoderOptions(**options), language)()  # type: ignore[arg-type]
+    decoder.begin(10.0)
+    decoder.step(log_probs)
+    words = decoder.end()
+    for word in words:
+        assert 9.9 < word.start < word.end < 10.2 + 0.04 * len(log_probs) and 0.5 < word.probability <= 1
+    return [word.text for word in words]
+
+
+def test_phones_become_the_words_that_belong_together() -> None:
+    sound = spoken(LABELS["phones"], "T UW K AE T S".split())
+    assert decode(little_language(True), sound, lm_weight=1.0, word_score=0.0) == ["two", "cats"]
+    sound = spoken(LABELS["phones"], "T UW K AE T".split())
+    assert decode(little_language(True), sound, lm_weight=1.0, word_score=0.0) == ["to", "cat"]
+
+
+def test_a_language_without_pronunciations_is_spelled() -> None:
+    sound = spoken(LABELS["characters"], [*"two", "|", *"cats"])
+    assert decode(little_language(False), sound, lm_weight=1.0, word_score=0.0) == ["two", "cats"]
+
+
+def test_without_a_language_any_letters_may_come() -> None:
+    sound = spoken(LABELS["characters"], [*"zyx", "|", *"cats"])
+    assert decode(None, sound, beam_size=10) == decode(None, sound, beam_size=1) == ["zyx", "cats"]
+
+
+def test_partial_results_grow_into_the_final_one() -> None:
+    options = DecoderOptions(lm_weight=1.0, word_score=0.0)
+    decoder = DecoderFactory(LABELS, {}, options, little_language(True))()
+    assert isinstance(decoder, BeamDecoder) and decoder.partial() == ()
+    seen = []
+    for frame in spoken(LABELS["phones"], "T UW K AE T S".split()):
+        decoder.step(frame[None])
+        seen.append(" ".join(word.text for word in decoder.partial()))
+    assert seen[0] == "" and "to" in seen and seen[-1] == "two cats"
+    assert [word.text for word in decoder.end()] == ["two", "cats"]
+    decoder.begin()
+    assert decoder.partial() == () == decoder.end()
+
+
+def test_a_language_of_other_words_is_refused() -> None:
+    lm = little_language(False).lm
+    upper = NGramModel([word.upper() for word in lm.words], lm.orders)
+    with pytest.raises(LanguageModelError, match="no word of the language model is made of the model's"):
+        DecoderFactory({"characters": LABELS["characters"]}, {}, DecoderOptions(), Language(upper))
+    unknown = Language(lm, None, {"decoding": {"magic": 1.0}})
+    with pytest.raises(LanguageModelError, match="unknown settings: magic"):
+        DecoderFactory(LABELS, {}, DecoderOptions(), unknown)
+
+
+def test_the_options_choose_the_language(tmp_path: Path) -> None:
+    shipped = tmp_path / "shipped.lm"
+    language.save(little_language(True), shipped)
+    characters = {"characters": LABELS["characters"]}
+    assert find_language(DecoderOptions(), LABELS, shipped) is not None
+    assert find_language(DecoderOptions(), characters, shipped) is None
+    assert find_language(DecoderOptions(lm="none"), LABELS, shipped) is None
+    assert find_language(DecoderOptions(beam_size=1), LABELS, shipped) is None
+    assert find_language(DecoderOptions(lm=str(shipped)), characters, None) is not None
+    with pytest.raises(LanguageModelError, match="no such language model"):
+        find_language(DecoderOptions(lm=str(tmp_path / "none.lm")), LABELS, shipped)
+
+
+def test_a_model_of_phones_alone_needs_a_language() -> None:
+    phones = {"phones": LABELS["phones"]}
+    with pytest.raises(UsageError, match="no characters"):
+        DecoderFactory(phones, {}, DecoderOptions(), None)
+    assert DecoderFactory(phones, {}, DecoderOptions(), little_language(True)).output == "phones"
+
+
+def test_the_shipped_language_makes_words_of_real_speech() -> None:
+    references = {
+        "2803-161169-0006.flac": "look a little closer while our guide lets the light of his lamp fall upon "
+        "the black wall at your side",
+        "1462-170142-0003.flac": "the room was empty when he entered",
+    }
+    beam = Recognizer.load("english")
+    greedy = beam.with_decoding(DecoderOptions(beam_size=1))
+    heard, spelled = (
+        [recognizer.transcribe(DATA / name).text for name in references] for recognizer in (beam, greedy)
+    )
+    truth = list(references.values())
+    assert jiwer.wer(truth, heard) <= 0.5
+    assert jiwer.wer(truth, heard) < jiwer.wer(truth, spelled)
