@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import lzma
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,6 +105,23 @@ class Lexicon:
                 return None
             units.extend(variants[0])
         return units
+
+
+def read_cmudict(path: str | Path) -> dict[str, list[str]]:
+    """The CMU Pronouncing Dictionary, plain or .xz: word -> blank-separated phones without stress.
+
+    Variants come after the first pronunciation, in the order of the file; entries that are no word of a-z
+    and apostrophes are left out.
+    """
+    pronunciations: dict[str, list[str]] = {}
+    with (lzma.open if str(path).endswith(".xz") else open)(path, "rt", encoding="utf-8") as file:
+        for line in file:
+            word, *phones = line.split("#")[0].split() or [""]
+            word = re.sub(r"\(\d+\)$", "", word).lower()
+            spoken = " ".join(re.sub(r"\d", "", phone) for phone in phones)
+            if re.fullmatch(r"[a-z']+", word) and spoken not in pronunciations.setdefault(word, []):
+                pronunciations[word].append(spoken)
+    return pronunciations
 
 
 def targets(labels: Labels, text: str, lexicon: Lexicon | None) -> list[int] | None:

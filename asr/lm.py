@@ -94,18 +94,29 @@ def read_sentences(paths: Iterable[Path]) -> Iterator[str]:
 
 
 def _count(paths: Sequence[Path], options: BuildOptions) -> NGramModel:
-    """The modified Kneser-Ney model that KenLM's lmplz makes of text."""
+    with tempfile.TemporaryDirectory(prefix="asr-lm-") as folder:
+        text, vocabulary = Path(folder) / "text", Path(folder) / "vocabulary"
+        _write_text(paths, text, vocabulary, options.vocabulary)
+        return count_ngrams(text, options, vocabulary)
+
+
+def count_ngrams(text: Path, options: BuildOptions, vocabulary: Path | None = None) -> NGramModel:
+    """The modified Kneser-Ney model that KenLM's lmplz makes of blank-separated units.
+
+    vocabulary: a file with the only units to keep; all others become <unk>.
+    """
     program = shutil.which("lmplz")
     if program is None:
         raise LanguageModelError(
             "lmplz, the counting program of KenLM, is not on the PATH: recipes/english/lmplz.sh builds it"
         )
     with tempfile.TemporaryDirectory(prefix="asr-lm-") as folder:
-        text, vocabulary, arpa = (Path(folder) / name for name in ("text", "vocabulary", "lm.arpa"))
-        _write_text(paths, text, vocabulary, options.vocabulary)
+        arpa = Path(folder) / "lm.arpa"
         command = [program, "-o", str(options.order), "--text", str(text), "--arpa", str(arpa)]
-        command += ["-S", options.memory, "-T", folder, "--limit_vocab_file", str(vocabulary)]
+        command += ["-S", options.memory, "-T", folder]
         command += ["--discount_fallback"]  # small texts lack the counts that discounts come from
+        if vocabulary is not None:
+            command += ["--limit_vocab_file", str(vocabulary)]
         if options.count_prune:
             command += ["--prune", *map(str, options.count_prune)]
         result = subprocess.run(command, capture_output=True, text=True)

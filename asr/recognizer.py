@@ -18,6 +18,7 @@ from asr.decoding.decoder import DecoderFactory, DecoderOptions, find_language
 from asr.decoding.language import Language
 from asr.engine import TorchEngine
 from asr.labels import BLANK, SPACE_SYMBOL
+from asr.pronouncer import Pronouncer
 from asr.segment import GRID, cut, may_hold_speech
 from asr.transcript import Segment, Transcript
 
@@ -47,7 +48,9 @@ class Recognizer:
 
     def _use_decoders(self, decoding: DecoderOptions, language: Language | None) -> None:
         labels = self.checkpoint.labels
-        self.new_decoder = DecoderFactory(labels, self.checkpoint.log_priors, decoding, language)
+        self.new_decoder = DecoderFactory(
+            labels, self.checkpoint.log_priors, decoding, language, _pronounce
+        )
         symbols = labels[self.new_decoder.output].symbols
         self._silent = [i for i, symbol in enumerate(symbols) if i == BLANK or symbol == SPACE_SYMBOL]
 
@@ -162,6 +165,11 @@ class Recognizer:
             if words := decoder.end():
                 segments.append(Segment(words[0].start, words[-1].end, words))
         return segments
+
+
+def _pronounce(word: str) -> list[tuple[str, ...]]:
+    """The likeliest pronunciations of a word by the model that ships with the package."""
+    return Pronouncer.load(pretrained.PRONOUNCER_FILE).pronounce(word, n_best=3)
 
 
 def _only_blanks(log_probs: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from asr import cli
+from asr.decoding.hotwords import HotWord
 from asr.errors import CheckpointError
 from asr.transcript import Segment, Transcript, Word
 
@@ -531,13 +532,15 @@ def test_a_file_name_that_is_not_unicode_does_not_stop_the_words(capsys):
 
 def test_the_decoder_is_chosen_by_its_options(recognizer) -> None:
     options = "--lm my.lm --beam-size 50 --lm-weight 0.7 --word_score=-1 --prior-weight 0"
-    assert transcribe(record("a.wav", 3), *options.split()) == 0
+    hot = "--hotwords=New York:7, kubernetes"
+    assert transcribe(record("a.wav", 3), hot, *options.split()) == 0
     assert vars(recognizer.decoding) == {
         "beam_size": 50,
         "lm": "my.lm",
         "lm_weight": 0.7,
         "word_score": -1.0,
         "prior_weight": 0.0,
+        "hot_words": (HotWord("new york", 7.0), HotWord("kubernetes", 5.0)),
     }
 
 

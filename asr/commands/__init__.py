@@ -33,6 +33,12 @@ def add_decoder_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="hypotheses kept by the search; 1: greedy, the letters as they are heard",
     )
+    group.add_argument(
+        "--hotwords",
+        metavar="WORD[:BOOST],...",
+        help="words and phrases to expect, also unheard-of ones, e.g. anneke,new york,kubernetes:8",
+    )
+    group.add_argument("--hotwords-file", metavar="FILE", help="the same, one a line; # begins a comment")
     group.add_argument("--lm-weight", type=float, metavar="W", help="of the language model's logarithms")
     group.add_argument("--word-score", type=float, metavar="S", help="added for each word")
     group.add_argument("--prior-weight", type=float, metavar="W", help="of the labels' priors, divided out")
@@ -40,12 +46,17 @@ def add_decoder_options(parser: argparse.ArgumentParser) -> None:
 
 def decoder_options(args: argparse.Namespace) -> DecoderOptions:
     """What the user chose among add_decoder_options()."""
+    from asr.decoding import hotwords
     from asr.decoding.decoder import DecoderOptions
 
+    hot_words = hotwords.read(args.hotwords_file) if args.hotwords_file else []
+    if args.hotwords:
+        hot_words += hotwords.parse(args.hotwords)
     return DecoderOptions(
         beam_size=args.beam_size,
         lm=args.lm,
         lm_weight=args.lm_weight,
         word_score=args.word_score,
         prior_weight=args.prior_weight,
+        hot_words=tuple(hot_words),
     )

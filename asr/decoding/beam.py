@@ -13,11 +13,12 @@ by the labels' prior probabilities).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from asr.decoding.ngram import END, NGramModel
+from asr.decoding.ngram import END, UNKNOWN, NGramModel
 from asr.decoding.prefix_tree import PrefixTree
 from asr.labels import BLANK
 
@@ -62,22 +63,54 @@ class _Beam:
         return _Beam(*(column[rows] for column in vars(self).values()))
 
 
-class Graph:
-    """A prefix tree with its language model: all that searches share."""
+@dataclass(frozen=True)
+class Phrase:
+    """One or more words that the search treats as one: ids of the language model, and a score gained."""
 
-    def __init__(self, tree: PrefixTree, lm: NGramModel | None, config: BeamConfig) -> None:
+    text: str
+    ids: tuple[int, ...]
+    bonus: float
+
+
+class Graph:
+    """A prefix tree with its language model: all that searches share.
+
+    Word ids after those of the language model are the phrases, in their order.
+    """
+
+    def __init__(
+        self, tree: PrefixTree, lm: NGramModel | None, config: BeamConfig, phrases: Sequence[Phrase] = ()
+    ) -> None:
         self.tree, self.lm, self.config = tree, lm, config
-        unigrams = np.zeros(int(tree.words.max(initial=0)) + 1, np.float32) if lm is None else lm.unigrams
-        self.alone = config.lm_weight * unigrams + np.float32(config.word_score)  # of each word
+        self._n_words = int(tree.words.max(initial=0)) + 1 if lm is None else len(lm.words)
+        self._phrases = tuple(phrases)
+        unigrams = np.zeros(self._n_words, np.float32) if lm is None else lm.unigrams
+        alone = config.lm_weight * unigrams + np.float32(config.word_score)
+        joined = [sum(alone[i] for i in phrase.ids) + phrase.bonus for phrase in phrases]
+        self.alone = np.concatenate([alone, np.array(joined, np.float32)])  # score without any context
         self.ahead = tree.best_below(self.alone)
         self.ahead[: tree.n_labels] = 0
+
+    def text(self, word: int) -> str:
+        """The spelling of a word or phrase."""
+        assert self.lm is not None
+        return self.lm.words[word] if word < self._n_words else self._phrases[word - self._n_words].text
 
     def score(self, states: np.ndarray, words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Weighted scores of words after states, and the states after them."""
         if self.lm is None:
             return self.alone[words], states
-        log_probs, following = self.lm.score(states, words)
-        return self.config.lm_weight * log_probs + np.float32(self.config.word_score), following
+        is_phrase = words >= self._n_words
+        log_probs, following = self.lm.score(states, np.where(is_phrase, UNKNOWN, words))
+        scores = self.config.lm_weight * log_probs + np.float32(self.config.word_score)
+        for row in np.flatnonzero(is_phrase):
+            phrase = self._phrases[words[row] - self._n_words]
+            scores[row], state = phrase.bonus, states[row : row + 1]
+            for word in phrase.ids:
+                log_prob, state = self.lm.score(state, np.array([word]))
+                scores[row] += self.config.lm_weight * log_prob[0] + self.config.word_score
+            following[row] = state[0]
+        return scores, following
 
 
 class BeamSearch:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import product
 from pathlib import Path
 from typing import Protocol
 
@@ -11,13 +12,17 @@ import numpy as np
 
 from asr import align
 from asr.decoding import language as languages
-from asr.decoding.beam import BeamConfig, BeamSearch, Graph, Hypothesis
+from asr.decoding.beam import BeamConfig, BeamSearch, Graph, Hypothesis, Phrase
 from asr.decoding.greedy import GreedyDecoder
+from asr.decoding.hotwords import HotWord
 from asr.decoding.language import Language
+from asr.decoding.ngram import UNKNOWN
 from asr.decoding.prefix_tree import PrefixTree, Pronunciations
 from asr.errors import LanguageModelError, UsageError
 from asr.labels import BLANK, SPACE_SYMBOL, Labels
 from asr.transcript import Word
+
+Pronounce = Callable[[str], Sequence[Sequence[str]]]  # a word's likeliest pronunciations in phones
 
 
 class Decoder(Protocol):
@@ -47,6 +52,7 @@ class DecoderOptions:
     lm_weight: float | None = None
     word_score: float | None = None
     prior_weight: float | None = None
+    hot_words: tuple[HotWord, ...] = ()
 
 
 class DecoderFactory:
@@ -58,8 +64,11 @@ class DecoderFactory:
         log_priors: Mapping[str, np.ndarray],
         options: DecoderOptions,
         language: Language | None,
+        pronounce: Pronounce | None = None,
     ) -> None:
-        """language: as find_language() gives it. UsageError when the model lacks the labels for it."""
+        """language: as find_language() gives it. UsageError when the model lacks the labels for it.
+        pronounce: the phones of words that the language does not have, for hot words.
+        """
         is_greedy = options.beam_size == 1 or (language is None and options.beam_size is None)
         with_phones = not is_greedy and language is not None and language.pronunciations is not None
         self.output = "phones" if with_phones and "phones" in labels else "characters"
@@ -69,7 +78,11 @@ class DecoderFactory:
         self._labels = labels[self.output]
         self._log_priors = log_priors.get(self.output)
         self.config = None if is_greedy else _beam_config(options, language)
-        self._graph = None if self.config is None else _graph(language, self._labels, self.config)
+        self._graph = None
+        if self.config is not None:
+            self._graph = _graph(language, self._labels, self.config, options.hot_words, pronounce)
+        elif options.hot_words:
+            raise UsageError("hot words need a beam search")
 
     def __call__(self) -> Decoder:
         if self._graph is None:
@@ -99,9 +112,17 @@ def _beam_config(options: DecoderOptions, language: Language | None) -> BeamConf
     return replace(BeamConfig(), **tuned | chosen)
 
 
-def _graph(language: Language | None, labels: Labels, config: BeamConfig) -> Graph:
+def _graph(
+    language: Language | None,
+    labels: Labels,
+    config: BeamConfig,
+    hot_words: Sequence[HotWord],
+    pronounce: Pronounce | None,
+) -> Graph:
     """The search graph: words by their phones, else by their characters, else any characters at all."""
     if language is None:
+        if hot_words:
+            raise UsageError("hot words need a language model")
         singles = Pronunciations.of(([label], label) for label in range(1, len(labels)))
         return Graph(PrefixTree(singles, len(labels)), None, config)
     if labels.kind == "phones":
@@ -116,7 +137,35 @@ def _graph(language: Language | None, labels: Labels, config: BeamConfig) -> Gra
         )
     if not len(pronunciations.words):
         raise LanguageModelError(f"no word of the language model is made of the model's {labels.kind}")
-    return Graph(PrefixTree(pronunciations, len(labels)), language.lm, config)
+    phrases = [
+        Phrase(hot.text, tuple(language.lm.ids.get(word, UNKNOWN) for word in hot.text.split()), hot.boost)
+        for hot in hot_words
+    ]
+    if phrases:
+        spoken = (
+            (spelling, len(language.lm.words) + i)
+            for i, phrase in enumerate(phrases)
+            for spelling in _spellings(phrase, pronunciations, labels, pronounce)
+        )
+        pronunciations = pronunciations.joined(Pronunciations.of(spoken))
+    return Graph(PrefixTree(pronunciations, len(labels)), language.lm, config, phrases)
+
+
+def _spellings(
+    phrase: Phrase, pronunciations: Pronunciations, labels: Labels, pronounce: Pronounce | None
+) -> list[list[int]]:
+    """The label sequences of a phrase: those of its words one after another, the variants of one each."""
+    if labels.kind == "characters":
+        return [labels.encode(f"{phrase.text} ")]
+    parts: list[list[list[int]]] = []
+    for word, i in zip(phrase.text.split(), phrase.ids, strict=True):
+        variants = pronunciations.of_word(i) if i != UNKNOWN else []
+        if not variants:
+            if pronounce is None:
+                raise UsageError(f"hot word '{word}': no lexicon has it, and nothing here can pronounce it")
+            variants = [labels.encode(phones) for phones in pronounce(word)]
+        parts.append(variants[: 1 if len(phrase.ids) > 1 else None])
+    return [[label for part in choice for label in part] for choice in product(*parts)]
 
 
 class BeamDecoder:
@@ -159,9 +208,8 @@ class BeamDecoder:
             pronunciations[-1] = pronunciations[-1][:-1]
         spans = align.forced_spans(self._blocks[0], [label for labels in pronunciations for label in labels])
         ends = np.cumsum([len(labels) for labels in pronunciations]).tolist()
-        spelling = self._graph.lm.words
         found = [
-            (spelling[word], spans[end - len(labels) : end])
+            (self._graph.text(word), spans[end - len(labels) : end])
             for word, labels, end in zip(hypothesis.words, pronunciations, ends, strict=True)
         ]
         return align.words(found, self._offset)

@@ -23,12 +23,25 @@ class Pronunciations:
     @classmethod
     def of(cls, entries: Iterable[tuple[Sequence[int], int]]) -> Pronunciations:
         """From (label ids, word id) pairs in any order."""
-        entries = sorted((tuple(labels), word) for labels, word in entries)
+        entries = sorted((tuple(int(label) for label in labels), word) for labels, word in entries)
         longest = max((len(labels) for labels, _ in entries), default=0)
         table = np.full((len(entries), longest), BLANK, np.uint8)
         for row, (labels, _) in zip(table, entries, strict=True):
             row[: len(labels)] = labels
         return cls(table, np.array([word for _, word in entries], np.int32))
+
+    def of_word(self, word: int) -> list[list[int]]:
+        """The label sequences of one word."""
+        return [row[row != BLANK].tolist() for row in self.labels[self.words == word]]
+
+    def joined(self, other: Pronunciations) -> Pronunciations:
+        """Both together."""
+        longest = max(self.labels.shape[1], other.labels.shape[1])
+        labels = np.concatenate(
+            [np.pad(table, ((0, 0), (0, longest - table.shape[1]))) for table in (self.labels, other.labels)]
+        )
+        order = np.lexsort(labels.T[::-1])
+        return Pronunciations(labels[order], np.concatenate([self.words, other.words])[order])
 
 
 class PrefixTree:

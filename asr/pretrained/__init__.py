@@ -10,6 +10,7 @@ from asr.errors import CheckpointError
 FOLDER = Path(__file__).parent
 MODEL_FILE = "model.safetensors"
 LANGUAGE_FILE = FOLDER / "english" / "language.safetensors"
+PRONOUNCER_FILE = FOLDER / "english" / "pronouncer.safetensors"
 LEXICON_FILE = FOLDER / "english" / "lexicon.tsv.xz"
 
 

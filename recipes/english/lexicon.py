@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from asr.labels import PHONES
+from asr.labels import PHONES, read_cmudict
 from asr.text import normalize
 
 # flite distinguishes reduced vowels that CMUdict writes as full ones.
@@ -31,21 +31,6 @@ def lines(path: Path) -> Iterator[str]:
     opener = lzma.open if path.suffix == ".xz" else open
     with opener(path, "rt", encoding="utf-8") as file:
         yield from file
-
-
-def read_cmudict(path: Path) -> dict[str, list[str]]:
-    """Word -> pronunciations without stress, in the order of the dictionary, variants after the first."""
-    pronunciations: dict[str, list[str]] = {}
-    for line in lines(path):
-        entry = line.split("#")[0].split()
-        if not entry:
-            continue
-        word, *phones = entry
-        word = re.sub(r"\(\d+\)$", "", word).lower()
-        spoken = " ".join(re.sub(r"\d", "", phone) for phone in phones)
-        if re.fullmatch(r"[a-z']+", word) and spoken not in pronunciations.setdefault(word, []):
-            pronunciations[word].append(spoken)
-    return pronunciations
 
 
 def pronounce(word: str) -> str:
