@@ -30,6 +30,10 @@ class CheckpointError(AsrError):
     """A model is missing, damaged, foreign, or of a newer format."""
 
 
+class TrainingError(AsrError):
+    """Training cannot go on: its data or its settings make the loss lose its value."""
+
+
 class OutputError(AsrError):
     """A result could not be written: missing folder, no permission, disk full."""
 

@@ -25,6 +25,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> ExitStatus:
     from asr import config
+    from asr.training.distributed import choose_device
     from asr.training.trainer import RunConfig, Trainer
 
     resolved = config.load(args.config, args.overrides, RunConfig)
@@ -36,8 +37,7 @@ def run(args: argparse.Namespace) -> ExitStatus:
         from asr.errors import UsageError
 
         raise UsageError("--device cuda: no usable CUDA device")
-    device = None if args.device == "auto" else torch.device(args.device)
-    trainer = Trainer(resolved, device)
+    trainer = Trainer(resolved, choose_device(args.device))
     is_writer = trainer.group.is_writer  # several processes say everything once
     with _Progress(quiet=args.quiet or not is_writer) as progress:
         if args.restart:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import math
 import time
 from collections import defaultdict
@@ -25,18 +26,23 @@ from torch import Tensor
 from asr import checkpoint as checkpoints
 from asr.checkpoint import Checkpoint, write_atomically
 from asr.decoding.greedy import best_path
-from asr.errors import AsrError, CheckpointError, ConfigError
+from asr.errors import AsrError, CheckpointError, ConfigError, TrainingError
 from asr.features import FeatureConfig, LogMel
-from asr.labels import Labels, Lexicon
+from asr.labels import Labels, Lexicon, frames_needed
 from asr.manifest import Utterance, read_manifest
 from asr.model import AcousticModel, ModelConfig, output_lengths
 from asr.training import dataset as datasets
 from asr.training.augment import AugmentConfig, augment
 from asr.training.batching import make_batches
 from asr.training.dataset import Dataset
-from asr.training.distributed import Group
+from asr.training.distributed import Group, choose_device
 
 MIDDLE = "@middle"
+MOST_FAULTS = 3  # batches in a row without a loss that end a run
+MOST_NAMES = 5  # utterances that a message lists
+REMEDY = "a lower training.learning_rate may help"
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -145,11 +151,34 @@ def ctc_loss(log_probs: Tensor, lengths: Tensor, targets: list[list[int] | None]
         lengths[kept],
         n_labels.to(log_probs.device),
         reduction="none",
-        zero_infinity=True,
     )
     # An item without labels (noise) counts as if it had one in eight frames, about as dense as speech.
     per = torch.where(n_labels > 0, n_labels, lengths[kept].cpu() / 8)
     return (losses / per.to(losses)).mean()
+
+
+def likely_fault(batch: Batch, lengths: Tensor) -> str:
+    """Which utterances probably made the loss of a batch infinite or not a number, and why.
+
+    lengths: (batch,) output frames.
+    """
+    damaged = [id for id, item in zip(batch.ids, batch.features, strict=True) if not item.isfinite().all()]
+    if damaged:
+        return f"features that are not finite numbers in {_names(damaged)}"
+    short = [
+        id
+        for i, id in enumerate(batch.ids)
+        for target in [targets[i] for targets in batch.targets.values()]
+        if target is not None and frames_needed(target) > lengths[i]
+    ]
+    if short:
+        return f"audio shorter than its label in {_names(list(dict.fromkeys(short)))}"
+    return f"exploding values in {_names(batch.ids)}; {REMEDY}"
+
+
+def _names(ids: list[str]) -> str:
+    more = len(ids) - MOST_NAMES
+    return ", ".join(ids[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def usable(utterance: Utterance, n_frames: int, labels: Iterable[list[int] | None], data: DataConfig) -> bool:
@@ -162,8 +191,7 @@ def usable(utterance: Utterance, n_frames: int, labels: Iterable[list[int] | Non
     n_outputs = int(output_lengths(torch.tensor(n_frames)) / 1.15)  # the fastest speed perturbation
     known = [target for target in labels if target is not None]
     for target in known:
-        n_repeats = sum(a == b for a, b in zip(target, target[1:], strict=False))
-        if not target or len(target) + n_repeats > n_outputs:
+        if not target or frames_needed(target) > n_outputs:
             return False
     return bool(known)
 
@@ -173,7 +201,7 @@ class Trainer:
 
     def __init__(self, config: RunConfig, device: torch.device | None = None) -> None:
         self.config = config
-        self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = device or choose_device()
         self.folder = Path(config.output)
         self.labels = {name: Labels.of_kind(name) for name in config.model.outputs}
         self.group = Group(self.device)
@@ -192,6 +220,7 @@ class Trainer:
         self.seconds = 0.0  # of wall clock, over all sittings
         self.best_error = math.inf
         self.results: dict[str, Any] = {}
+        self._n_faults = 0  # batches without a loss since the last one with
 
     def _make_optimizer(self) -> torch.optim.AdamW:
         config = self.config.training
@@ -210,6 +239,9 @@ class Trainer:
     def prepare(self, on_progress: Callable[[int, int], None] | None = None) -> None:
         """Read the manifests and all audio (or its cache); measure the features' mean and deviation."""
         data = self.config.data
+        if self.group.is_writer:
+            for name in ("last.pt", "last.safetensors", "best.safetensors"):
+                checkpoints.remove_leftovers(self.folder / name)
         lexicon = Lexicon.load(data.lexicon) if data.lexicon else None
         validation = read_manifest(data.validation)
         if data.validation_corpus:
@@ -230,7 +262,7 @@ class Trainer:
             )
         if self.group.is_writer:
             self.group.wait()
-        heard = [i for i, frames in enumerate(measured.frames) if len(frames)]
+        heard = [i for i, frames in enumerate(measured.frames) if len(frames) and np.isfinite(frames).all()]
         if not any(labels[i] for labels in measured.labels.values() for i in heard):
             raise ConfigError(f"{data.validation}: no utterance has both sound and text")
         self.validation_set = measured.subset(heard)
@@ -252,6 +284,7 @@ class Trainer:
                 [labels[i] for labels in whole.labels.values()],
                 self.config.data,
             )
+            and np.isfinite(whole.frames[i]).all()
         ]
         if not kept:
             raise ConfigError(f"{self.config.data.train}: no utterance is usable for training")
@@ -265,10 +298,16 @@ class Trainer:
         return whole.subset(kept)
 
     def batch(self, data: Dataset, indices: list[int], *, augmented: bool) -> Batch:
-        """The items padded together; augmentation is a function of (seed, epoch, item) alone."""
+        """The items padded together; augmentation is a function of (seed, epoch, item) alone.
+
+        Frames that are not finite numbers come back as NaN throughout, so that no loss hides them.
+        """
         items = []
         for index in indices:
             frames = torch.from_numpy(data.frames[index].astype(np.float32))
+            if not frames.isfinite().all():
+                items.append(torch.full_like(frames, torch.nan))
+                continue
             if augmented:
                 random = np.random.default_rng([self.config.training.seed, self.epoch, index])
                 frames = augment(
@@ -354,36 +393,75 @@ class Trainer:
         share = self.group.share(indices)
         share_of_batch = len(share) / len(indices)
         share = share or indices[:1]  # without weight: a batch with fewer items than processes
-        batch = self.batch(self.training_set, share, augmented=True)
         factor = schedule(max(self.progress, 1e-6), config)
         for group in self.optimizer.param_groups:
             group["lr"] = config.learning_rate * factor
-        with self._autocast():
-            outputs, lengths = self.model(batch.features, batch.lengths)
-        loss = torch.zeros((), device=self.device)
-        for name, weight in config.losses.items():
-            part = ctc_loss(outputs[name], lengths, batch.targets[name.removesuffix(MIDDLE)])
-            totals[f"loss/{name}"] += float(part.detach())
-            loss = loss + weight * part
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
-        self.scaler.unscale_(self.optimizer)
+        # A forward pass moves the batch norms' statistics: those of a skipped batch are taken back.
+        statistics = [buffer.clone() for buffer in self.model.buffers()]
+        batch = self.batch(self.training_set, share, augmented=True)
+        losses, fault = self._backward(batch)
+        if not fault:
+            self.scaler.unscale_(self.optimizer)
         self.update += 1
-        self.progress = self.group.average_gradients(
-            self.model.parameters(), share_of_batch, self._measure_progress()
+        self.progress, failed = self.group.average_gradients(
+            self.model.parameters(), share_of_batch, self._measure_progress(), bool(fault)
         )
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
-        if torch.isfinite(norm):
+        norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm))
+        is_finite = math.isfinite(norm)
+        # With float16 on CUDA gradients overflow now and then; the next are then scaled less.
+        if not failed and not is_finite and not self.scaler.is_enabled():
+            fault, failed = f"exploding gradients in {_names(batch.ids)}; {REMEDY}", True
+        if is_finite and not failed:
             self.scaler.step(self.optimizer)
         else:
             totals["skipped"] += 1
-        self.scaler.update()
+        if not fault:
+            self.scaler.update()
+        if failed:
+            for buffer, value in zip(self.model.buffers(), statistics, strict=True):
+                buffer.copy_(value)
+            self._skip(fault)
+            return
+        self._n_faults = 0
         self._average_weights()
         totals["updates"] += 1
-        totals["gradient"] += float(norm) if torch.isfinite(norm) else 0.0
+        totals["gradient"] += norm if is_finite else 0.0
+        for name, loss in losses.items():
+            totals[f"loss/{name}"] += loss
         totals["frames"] += batch.n_frames * len(indices) / len(share)
         totals["padded"] += batch.features.shape[0] * batch.features.shape[1] * len(indices) / len(share)
         totals["seconds"] += time.monotonic() - began
+
+    def _backward(self, batch: Batch) -> tuple[dict[str, float], str]:
+        """Gradients of a batch: its losses by output, and what is wrong with it, if anything."""
+        with self._autocast():
+            outputs, lengths = self.model(batch.features, batch.lengths)
+        loss = torch.zeros((), device=self.device)
+        losses = {}
+        for name, weight in self.config.training.losses.items():
+            part = ctc_loss(outputs[name], lengths, batch.targets[name.removesuffix(MIDDLE)])
+            losses[name] = float(part.detach())
+            loss = loss + weight * part
+        if not all(map(math.isfinite, losses.values())):
+            return losses, likely_fault(batch, lengths)
+        self.scaler.scale(loss).backward()
+        return losses, ""
+
+    def _skip(self, fault: str) -> None:
+        """Say why a batch was skipped; TrainingError when too many were in a row."""
+        faults = "; ".join(dict.fromkeys(fault for fault in self.group.gather(fault) if fault))
+        self._n_faults += 1
+        self._log(event="skipped", fault=faults)
+        if self._n_faults >= MOST_FAULTS:
+            kept = self.folder / "last.pt"
+            where = f"{kept} is from before" if kept.exists() else "no checkpoint was written yet"
+            raise TrainingError(
+                f"{self.folder}: stopped at update {self.update}, the last {self._n_faults} batches had no "
+                f"finite loss ({faults}); {where}"
+            )
+        if self.group.is_writer:
+            logger.warning("update %d: batch skipped: %s", self.update, faults)
 
     def _autocast(self) -> torch.autocast:
         # CUDA's autocast runs LSTMs in float16 whatever it is asked for; the CPU knows bfloat16.
