@@ -22,6 +22,7 @@ VERBS = {
     "transcribe": "turn recordings into text",
     "train": "train a model from a configuration file",
     "evaluate": "measure the word error rate of a model on a manifest",
+    "average": "make one model from several checkpoints of a run",
     "info": "describe a model",
 }
 

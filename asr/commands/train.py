@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import asdict
 from typing import Any
 
 from asr.errors import ExitStatus
@@ -17,6 +18,11 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument("config", metavar="CONFIG.toml")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="e.g. training.seed=2")
+    parser.add_argument(
+        "--init-from",
+        metavar="NAME|PATH",
+        help="begin with this model's weights; its shape counts where the configuration has no [model]",
+    )
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("-t", "--threads", type=_count, metavar="N", help="CPU threads")
     parser.add_argument("--restart", action="store_true", help="begin anew instead of resuming")
@@ -24,11 +30,15 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> ExitStatus:
-    from asr import config
+    from asr import checkpoint, config, pretrained
     from asr.training.distributed import choose_device
     from asr.training.trainer import RunConfig, Trainer
 
-    resolved = config.load(args.config, args.overrides, RunConfig)
+    source = checkpoint.load(pretrained.find(args.init_from)) if args.init_from else None
+    shape = {}
+    if source:
+        shape = {"model": asdict(source.model.config), "features": asdict(source.front_end.config)}
+    resolved = config.load(args.config, args.overrides, RunConfig, shape)
     import torch
 
     if args.threads:
@@ -39,6 +49,8 @@ def run(args: argparse.Namespace) -> ExitStatus:
         raise UsageError("--device cuda: no usable CUDA device")
     trainer = Trainer(resolved, choose_device(args.device))
     is_writer = trainer.group.is_writer  # several processes say everything once
+    if source:
+        trainer.start_from(source)
     with _Progress(quiet=args.quiet or not is_writer) as progress:
         if args.restart:
             trainer.forget()

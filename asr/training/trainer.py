@@ -30,12 +30,13 @@ from asr.errors import AsrError, CheckpointError, ConfigError, TrainingError
 from asr.features import FeatureConfig, LogMel
 from asr.labels import Labels, Lexicon, frames_needed
 from asr.manifest import Utterance, read_manifest
-from asr.model import AcousticModel, ModelConfig, output_lengths
+from asr.model import AcousticModel, MaskedBatchNorm, ModelConfig, output_lengths
 from asr.training import dataset as datasets
 from asr.training.augment import AugmentConfig, augment
 from asr.training.batching import make_batches
 from asr.training.dataset import Dataset
 from asr.training.distributed import Group, choose_device
+from asr.training.finetuning import copy_weights, learning_rate_factors
 
 MIDDLE = "@middle"
 MOST_FAULTS = 3  # batches in a row without a loss that end a run
@@ -75,6 +76,12 @@ class TrainingConfig:
     sorta_grad: bool = True  # first pass short to long
     checkpoint_minutes: float = 3.0
     validate_updates: int = 0  # also validate every so many updates; 0: at the end of an epoch only
+    # Factors on the learning rate of parts of the model, as in { reduction = 0.0, "layers.0" = 0.3 }; 0
+    # freezes a part, batch-norm statistics included.
+    learning_rate_factors: dict[str, float] = field(default_factory=dict)
+    accumulate: int = 1  # parts that a batch is computed in, one after the other, to need less memory
+    patience: int = 0  # epochs without a better validation that end the run; 0: no end before its time
+    keep: int = 0  # models of the latest validations to keep, for asr average
     mixed_precision: bool = True  # bfloat16 on the CPU, float16 with loss scaling on CUDA
 
 
@@ -92,6 +99,9 @@ class RunConfig:
     def __post_init__(self) -> None:
         if not (self.training.max_hours or self.training.max_updates):
             raise ValueError("training.max_hours or training.max_updates must be given")
+        for name, least in (("accumulate", 1), ("patience", 0), ("keep", 0)):
+            if getattr(self.training, name) < least:
+                raise ValueError(f"training.{name} must be {least} or more")
         known = set(self.model.outputs) | {f"{name}{MIDDLE}" for name in self.model.middle_outputs}
         unknown = set(self.training.losses) - known
         if unknown:
@@ -207,7 +217,7 @@ class Trainer:
         self.group = Group(self.device)
         torch.manual_seed(config.training.seed)  # the same weights in every process
         self.model = AcousticModel(config.model).to(self.device)
-        self.average = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+        self.average = self._copy_of_weights()
         self.optimizer = self._make_optimizer()
         on_cuda = self.device.type == "cuda"
         self.scaler = torch.amp.GradScaler("cuda", enabled=on_cuda and config.training.mixed_precision)
@@ -219,20 +229,44 @@ class Trainer:
         self.position = 0  # batches of this epoch that are done
         self.seconds = 0.0  # of wall clock, over all sittings
         self.best_error = math.inf
+        self.best_epoch = 0  # the one that it was reached in, from 1
         self.results: dict[str, Any] = {}
+        self._is_fine_tuning = False
         self._n_faults = 0  # batches without a loss since the last one with
+
+    def _copy_of_weights(self) -> dict[str, Tensor]:
+        return {name: value.detach().clone() for name, value in self.model.state_dict().items()}
 
     def _make_optimizer(self) -> torch.optim.AdamW:
         config = self.config.training
-        matrices = [p for p in self.model.parameters() if p.dim() > 1]
-        others = [p for p in self.model.parameters() if p.dim() <= 1]
-        groups = [
-            {"params": matrices, "weight_decay": config.weight_decay},
-            {"params": others, "weight_decay": 0.0},
-        ]
+        factors = learning_rate_factors(self.model, config.learning_rate_factors)
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(factors[name] > 0)
+        self.trained = [p for p in self.model.parameters() if p.requires_grad]
+        groups, self.rate_factors = [], []
+        for factor in sorted({factor for factor in factors.values() if factor}, reverse=True):
+            alike = [p for name, p in self.model.named_parameters() if factors[name] == factor]
+            matrices, others = ([p for p in alike if (p.dim() > 1) is wide] for wide in (True, False))
+            for parameters, weight_decay in ((matrices, config.weight_decay), (others, 0.0)):
+                if parameters:
+                    groups.append({"params": parameters, "weight_decay": weight_decay})
+                    self.rate_factors.append(factor)
         return torch.optim.AdamW(
             groups, lr=config.learning_rate, betas=(config.betas[0], config.betas[1]), fused=True
         )
+
+    def start_from(self, source: Checkpoint) -> None:
+        """Begin with another model's weights, labels, and mean and deviation of the features.
+
+        To be called before prepare(); a run that resume() finds goes on with its own.
+        """
+        if source.front_end.config != self.config.features:
+            raise CheckpointError("the model to begin with was trained on other features")
+        copy_weights(source.model, self.model)
+        self.average = self._copy_of_weights()
+        self.labels |= {name: labels for name, labels in source.labels.items() if name in self.labels}
+        self.front_end.load_state_dict(source.front_end.state_dict())
+        self._is_fine_tuning = True
 
     # --- data ---------------------------------------------------------------------------------
 
@@ -267,9 +301,10 @@ class Trainer:
             raise ConfigError(f"{data.validation}: no utterance has both sound and text")
         self.validation_set = measured.subset(heard)
         self.training_set = self._keep_usable(whole)
-        mean, deviation = self.training_set.statistics()
-        self.front_end.mean.copy_(torch.from_numpy(mean))
-        self.front_end.deviation.copy_(torch.from_numpy(deviation))
+        if not self._is_fine_tuning:
+            mean, deviation = self.training_set.statistics()
+            self.front_end.mean.copy_(torch.from_numpy(mean))
+            self.front_end.deviation.copy_(torch.from_numpy(deviation))
         self.noises = noise.frames if noise else []
         if noise:
             self.training_set = self.training_set.joined(noise)
@@ -384,34 +419,44 @@ class Trainer:
         return max(by_updates, by_time)
 
     def _finished(self) -> bool:
-        return self.progress >= 1
+        patience = self.config.training.patience
+        return self.progress >= 1 or bool(patience and self.epoch - self.best_epoch >= patience)
 
     def _step(self, indices: list[int], totals: dict[str, float]) -> None:
         config = self.config.training
         began = time.monotonic()
         self.model.train()
+        for module in self.model.modules():
+            if isinstance(module, MaskedBatchNorm) and not module.weight.requires_grad:
+                module.eval()  # frozen means its statistics too
         share = self.group.share(indices)
         share_of_batch = len(share) / len(indices)
         share = share or indices[:1]  # without weight: a batch with fewer items than processes
         factor = schedule(max(self.progress, 1e-6), config)
-        for group in self.optimizer.param_groups:
-            group["lr"] = config.learning_rate * factor
+        for group, own_factor in zip(self.optimizer.param_groups, self.rate_factors, strict=True):
+            group["lr"] = config.learning_rate * factor * own_factor
         self.optimizer.zero_grad(set_to_none=True)
         # A forward pass moves the batch norms' statistics: those of a skipped batch are taken back.
         statistics = [buffer.clone() for buffer in self.model.buffers()]
-        batch = self.batch(self.training_set, share, augmented=True)
-        losses, fault = self._backward(batch)
+        sums: dict[str, float] = defaultdict(float)
+        n_parts = min(config.accumulate, len(share))
+        for part in [share[i::n_parts] for i in range(n_parts)]:
+            batch = self.batch(self.training_set, part, augmented=True)
+            fault = self._backward(batch, len(part) / len(share), sums)
+            if fault:
+                break
         if not fault:
             self.scaler.unscale_(self.optimizer)
         self.update += 1
         self.progress, failed = self.group.average_gradients(
-            self.model.parameters(), share_of_batch, self._measure_progress(), bool(fault)
+            self.trained, share_of_batch, self._measure_progress(), bool(fault)
         )
-        norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm))
+        norm = float(torch.nn.utils.clip_grad_norm_(self.trained, config.clip_norm))
         is_finite = math.isfinite(norm)
         # With float16 on CUDA gradients overflow now and then; the next are then scaled less.
         if not failed and not is_finite and not self.scaler.is_enabled():
-            fault, failed = f"exploding gradients in {_names(batch.ids)}; {REMEDY}", True
+            ids = [self.training_set.utterances[i].id for i in share]
+            fault, failed = f"exploding gradients in {_names(ids)}; {REMEDY}", True
         if is_finite and not failed:
             self.scaler.step(self.optimizer)
         else:
@@ -427,26 +472,27 @@ class Trainer:
         self._average_weights()
         totals["updates"] += 1
         totals["gradient"] += norm if is_finite else 0.0
-        for name, loss in losses.items():
-            totals[f"loss/{name}"] += loss
-        totals["frames"] += batch.n_frames * len(indices) / len(share)
-        totals["padded"] += batch.features.shape[0] * batch.features.shape[1] * len(indices) / len(share)
+        for name in ("frames", "padded"):
+            sums[name] *= len(indices) / len(share)  # as if the others' shares were like this one
+        for name, amount in sums.items():
+            totals[name] += amount
         totals["seconds"] += time.monotonic() - began
 
-    def _backward(self, batch: Batch) -> tuple[dict[str, float], str]:
-        """Gradients of a batch: its losses by output, and what is wrong with it, if anything."""
+    def _backward(self, batch: Batch, weight: float, sums: dict[str, float]) -> str:
+        """Add a part of a batch to the gradients and to its losses and sizes; what is wrong with it."""
         with self._autocast():
             outputs, lengths = self.model(batch.features, batch.lengths)
         loss = torch.zeros((), device=self.device)
-        losses = {}
-        for name, weight in self.config.training.losses.items():
-            part = ctc_loss(outputs[name], lengths, batch.targets[name.removesuffix(MIDDLE)])
-            losses[name] = float(part.detach())
-            loss = loss + weight * part
-        if not all(map(math.isfinite, losses.values())):
-            return losses, likely_fault(batch, lengths)
+        for name, weight_of_output in self.config.training.losses.items():
+            part = weight * ctc_loss(outputs[name], lengths, batch.targets[name.removesuffix(MIDDLE)])
+            sums[f"loss/{name}"] += float(part.detach())
+            loss = loss + weight_of_output * part
+        if not loss.isfinite():
+            return likely_fault(batch, lengths)
         self.scaler.scale(loss).backward()
-        return losses, ""
+        sums["frames"] += batch.n_frames
+        sums["padded"] += batch.features.shape[0] * batch.features.shape[1]
+        return ""
 
     def _skip(self, fault: str) -> None:
         """Say why a batch was skipped; TrainingError when too many were in a row."""
@@ -497,7 +543,7 @@ class Trainer:
     def validate(self) -> dict[str, float]:
         """Greedy error rates of the averaged weights; keeps the model as `best` when it is."""
         measured = self._measure_errors() if self.group.is_writer else {}
-        self.group.wait()
+        self.best_error, self.best_epoch = self.group.from_writer((self.best_error, self.best_epoch))
         return measured
 
     def _measure_errors(self) -> dict[str, float]:
@@ -534,8 +580,16 @@ class Trainer:
         self.results = measured
         if error < self.best_error:
             self.best_error = error
+            self.best_epoch = self.epoch + bool(self.position)
             self._save_model(model, "best.safetensors")
+        if self.config.training.keep:
+            self._save_model(model, f"update-{self.update:07}.safetensors")
+            for old in self._kept_models()[: -self.config.training.keep]:
+                old.unlink()
         return measured
+
+    def _kept_models(self) -> list[Path]:
+        return sorted(self.folder.glob("update-*.safetensors"))
 
     # --- checkpoints --------------------------------------------------------------------------
 
@@ -579,13 +633,16 @@ class Trainer:
             "seconds": self.seconds,
             "best_error": self.best_error,
             "results": self.results,
+            "best_epoch": self.best_epoch,
+            "mean": self.front_end.mean,
+            "deviation": self.front_end.deviation,
         }
 
     def forget(self) -> None:
         """Remove what an earlier run in this folder would go on from; its models stay until replaced."""
         if self.group.is_writer:
-            for name in ("last.pt", "metrics.jsonl"):
-                (self.folder / name).unlink(missing_ok=True)
+            for path in (self.folder / "last.pt", self.folder / "metrics.jsonl", *self._kept_models()):
+                path.unlink(missing_ok=True)
         self.group.wait()
 
     def resume(self) -> bool:
@@ -612,6 +669,10 @@ class Trainer:
             ) from None
         for name in ("update", "epoch", "position", "seconds", "best_error", "results"):
             setattr(self, name, state[name])
+        # States from before these were kept have none of them.
+        self.best_epoch = state.get("best_epoch", self.epoch)
+        self.front_end.mean.copy_(state.get("mean", self.front_end.mean))
+        self.front_end.deviation.copy_(state.get("deviation", self.front_end.deviation))
         self.progress = self.group.from_writer(self._measure_progress())  # the schedule may be another
         return True
 
