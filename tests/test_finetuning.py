@@ -151,7 +151,7 @@ def test_a_frozen_part_does_not_move_and_a_slow_one_moves_less(corpus: Path, tmp
         trainer = prepared(folder, corpus, f"training.learning_rate_factors={factors}")
         before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
         for _ in range(3):
-            trainer._step([0, 1, 2], defaultdict(float))
+            trainer.step([0, 1, 2], defaultdict(float))
         after = trainer.model.state_dict()
         for name in before:
             if name.startswith(("reduction.", "layers.0.", "layers.1.norm.")):
@@ -199,7 +199,7 @@ def test_a_batch_computed_in_parts_gives_the_gradient_of_the_whole(corpus: Path,
         overrides = [frozen, "model.dropout=0.0", f"training.accumulate={parts}", "training.clip_norm=1e9"]
         trainer = prepared(folder, corpus, *overrides)
         totals: dict[str, float] = defaultdict(float)
-        trainer._step(list(range(7)), totals)
+        trainer.step(list(range(7)), totals)
         gradient = torch.cat([p.grad.flatten() for p in trainer.trained if p.grad is not None])
         updated.append((gradient, totals["loss/characters"], totals["frames"]))
     for gradient, loss, n_frames in updated[1:]:

@@ -5,9 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from asr.errors import ExitStatus
+
+if TYPE_CHECKING:
+    import torch
+
+    from asr.checkpoint import Checkpoint
+    from asr.training.trainer import RunConfig
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -26,6 +32,11 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("-t", "--threads", type=_count, metavar="N", help="CPU threads")
     parser.add_argument("--restart", action="store_true", help="begin anew instead of resuming")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="learn one batch by heart, write nothing, and say whether this set-up can learn",
+    )
     return parser
 
 
@@ -47,7 +58,10 @@ def run(args: argparse.Namespace) -> ExitStatus:
         from asr.errors import UsageError
 
         raise UsageError("--device cuda: no usable CUDA device")
-    trainer = Trainer(resolved, choose_device(args.device))
+    device = choose_device(args.device)
+    if args.dry_run:
+        return _rehearse(resolved, device, source, quiet=args.quiet)
+    trainer = Trainer(resolved, device)
     is_writer = trainer.group.is_writer  # several processes say everything once
     if source:
         trainer.start_from(source)
@@ -61,6 +75,21 @@ def run(args: argparse.Namespace) -> ExitStatus:
     if is_writer:
         print(f"{resolved.output}/best.safetensors")
     return ExitStatus.OK
+
+
+def _rehearse(
+    config: RunConfig, device: torch.device, source: Checkpoint | None, *, quiet: bool
+) -> ExitStatus:
+    from asr.training.dry_run import overfit_one_batch
+
+    with _Progress(quiet=quiet) as progress:
+        result = overfit_one_batch(config, device, source, progress.on_update)
+    verdict = "this set-up can learn" if result.can_learn else "this set-up does not learn"
+    print(
+        f"{verdict}: loss {result.first_loss:.2f} -> {result.last_loss:.2f} per label after "
+        f"{result.n_updates} updates on {result.n_utterances} utterances (goal: {result.goal:.2f})"
+    )
+    return ExitStatus.OK if result.can_learn else ExitStatus.SOME_FAILED
 
 
 def _count(text: str) -> int:

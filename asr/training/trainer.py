@@ -1,13 +1,13 @@
 """The training loop: batches -> CTC losses -> AdamW -> checkpoints, metrics and exact resume.
 
 A run lives in one folder: last.pt (everything needed to go on), last.safetensors and best.safetensors
-(models for transcription, the moving average of the weights), metrics.jsonl, cache/.
+(models for transcription, the moving average of the weights), metrics.jsonl, curves.png, tensorboard/,
+cache/.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import math
 import time
@@ -37,6 +37,7 @@ from asr.training.batching import make_batches
 from asr.training.dataset import Dataset
 from asr.training.distributed import Group, choose_device
 from asr.training.finetuning import copy_weights, learning_rate_factors
+from asr.training.metrics import Metrics
 
 MIDDLE = "@middle"
 MOST_FAULTS = 3  # batches in a row without a loss that end a run
@@ -213,6 +214,7 @@ class Trainer:
         self.config = config
         self.device = device or choose_device()
         self.folder = Path(config.output)
+        self.metrics = Metrics(self.folder)
         self.labels = {name: Labels.of_kind(name) for name in config.model.outputs}
         self.group = Group(self.device)
         torch.manual_seed(config.training.seed)  # the same weights in every process
@@ -270,8 +272,13 @@ class Trainer:
 
     # --- data ---------------------------------------------------------------------------------
 
-    def prepare(self, on_progress: Callable[[int, int], None] | None = None) -> None:
-        """Read the manifests and all audio (or its cache); measure the features' mean and deviation."""
+    def prepare(
+        self, on_progress: Callable[[int, int], None] | None = None, first: int | None = None
+    ) -> None:
+        """Read the manifests and all audio (or its cache); measure the features' mean and deviation.
+
+        first: read so many rows of each manifest only.
+        """
         data = self.config.data
         if self.group.is_writer:
             for name in ("last.pt", "last.safetensors", "best.safetensors"):
@@ -287,8 +294,8 @@ class Trainer:
         if not self.group.is_writer:
             self.group.wait()  # for the cache
         arguments = (self.labels, lexicon, self.config.features, self.folder / "cache")
-        measured = datasets.build(validation, *arguments, on_progress)
-        whole = datasets.build(read_manifest(data.train), *arguments, on_progress)
+        measured = datasets.build(validation[:first], *arguments, on_progress)
+        whole = datasets.build(read_manifest(data.train)[:first], *arguments, on_progress)
         noise = None
         if data.noise:
             noise = datasets.build_noise(
@@ -329,7 +336,7 @@ class Trainer:
                     f"{self.config.data.lexicon}: pronounces no utterance of {self.config.data.train}, "
                     f"so there is nothing to learn {name} from"
                 )
-        self._log(event="data", utterances=len(kept), left_out=len(whole) - len(kept))
+        self._log("data", utterances=len(kept), left_out=len(whole) - len(kept))
         return whole.subset(kept)
 
     def batch(self, data: Dataset, indices: list[int], *, augmented: bool) -> Batch:
@@ -378,7 +385,7 @@ class Trainer:
         while not self._finished():
             batches = self._batches()
             for indices in batches[self.position :]:
-                self._step(indices, totals)
+                self.step(indices, totals)
                 self.position += 1
                 self.seconds = time.monotonic() - started
                 if self.update % 50 == 0:
@@ -422,7 +429,8 @@ class Trainer:
         patience = self.config.training.patience
         return self.progress >= 1 or bool(patience and self.epoch - self.best_epoch >= patience)
 
-    def _step(self, indices: list[int], totals: dict[str, float]) -> None:
+    def step(self, indices: list[int], totals: dict[str, float]) -> None:
+        """One update with a batch of these items of the training set; adds what it measures to totals."""
         config = self.config.training
         began = time.monotonic()
         self.model.train()
@@ -498,7 +506,7 @@ class Trainer:
         """Say why a batch was skipped; TrainingError when too many were in a row."""
         faults = "; ".join(dict.fromkeys(fault for fault in self.group.gather(fault) if fault))
         self._n_faults += 1
-        self._log(event="skipped", fault=faults)
+        self._log("skipped", fault=faults)
         if self._n_faults >= MOST_FAULTS:
             kept = self.folder / "last.pt"
             where = f"{kept} is from before" if kept.exists() else "no checkpoint was written yet"
@@ -576,7 +584,8 @@ class Trainer:
             measured["word_error"] = words[0] / max(words[1], 1)
         # Phones tell models apart long before greedy words do; the worst of both would hide progress.
         error = sum(measured.values()) / len(measured)
-        self._log(event="validation", seconds=round(time.monotonic() - began, 1), **measured)
+        self._log("validation", seconds=round(time.monotonic() - began, 1), **measured)
+        self.metrics.draw()
         self.results = measured
         if error < self.best_error:
             self.best_error = error
@@ -641,7 +650,8 @@ class Trainer:
     def forget(self) -> None:
         """Remove what an earlier run in this folder would go on from; its models stay until replaced."""
         if self.group.is_writer:
-            for path in (self.folder / "last.pt", self.folder / "metrics.jsonl", *self._kept_models()):
+            self.metrics.forget()
+            for path in (self.folder / "last.pt", *self._kept_models()):
                 path.unlink(missing_ok=True)
         self.group.wait()
 
@@ -681,7 +691,7 @@ class Trainer:
     def _log_training(self, totals: dict[str, float]) -> None:
         n = max(totals["updates"], 1)
         self._log(
-            event="training",
+            "training",
             learning_rate=self.optimizer.param_groups[0]["lr"],
             gradient=totals["gradient"] / n,
             skipped=totals["skipped"],
@@ -691,17 +701,10 @@ class Trainer:
         )
         totals.clear()
 
-    def _log(self, **values: Any) -> None:
-        if not self.group.is_writer:
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        entry = {"update": self.update, "epoch": self.epoch, "hours": round(self.seconds / 3600, 4)}
-        for name, value in values.items():
-            if isinstance(value, float):  # JSON has no NaN and no infinity
-                value = round(value, 6) if math.isfinite(value) else None
-            entry[name] = value
-        with open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
+    def _log(self, event: str, **values: Any) -> None:
+        if self.group.is_writer:
+            hours = round(self.seconds / 3600, 4)
+            self.metrics.write(event, self.update, epoch=self.epoch, hours=hours, **values)
 
 
 def _count_errors(reference: str, hypothesis: str) -> tuple[int, int]:
