@@ -308,7 +308,7 @@ def test_a_folder_that_is_no_part_is_refused(tmp_path: Path, capsys: pytest.Capt
     assert not (tmp_path / "m.jsonl").exists()
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*/*.toml")), ids=lambda path: path.name)
-def test_every_configuration_is_valid(path: Path) -> None:
-    run = config.load(path, [], RunConfig)
+@pytest.mark.parametrize("name", ["mini", "train-100", "train-460", "train-960", "streaming"])
+def test_every_configuration_is_valid(name: str) -> None:
+    run = config.load(ROOT / f"recipes/librispeech/{name}.toml", [], RunConfig)
     assert run.training.max_updates or run.training.max_hours

@@ -11,7 +11,7 @@ from asr.errors import ExitStatus
 def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "average",
-        description="Write the mean of the weights of several models of one training run, which is often "
+        description="Write the mean of the weights of several models of one training run, which may be "
         "better than each of them. A run keeps the models of its latest validations with training.keep=N.",
     )
     parser.add_argument("models", nargs="+", metavar="NAME|PATH")
