@@ -36,7 +36,9 @@ from asr.features import FeatureConfig, LogMel
 from asr.manifest import Utterance
 from asr.model import AcousticModel
 from asr.training import dataset as datasets
-from asr.training.trainer import DataConfig, Trainer, TrainingConfig, ctc_loss, schedule
+from asr.training.distributed import choose_device
+from asr.training.loss import ctc_loss
+from asr.training.trainer import DataConfig, Trainer, TrainingConfig, schedule
 from asr.training.trainer import usable as is_usable
 
 pytestmark = pytest.mark.usefixtures("own_random_numbers_and_one_thread")
@@ -376,6 +378,12 @@ def test_only_utterances_that_ctc_can_learn_are_used(
     assert is_usable(utterance, int(100 * seconds), targets, DataConfig("", "")) is expected
 
 
+def test_room_for_the_labels_is_needed_at_the_fastest_speed_of_the_augmentation() -> None:
+    utterance, targets = Utterance("u", Path("u.wav"), "one", 1.0), [list(range(1, 21))]
+    fits = [is_usable(utterance, 100, targets, DataConfig("", ""), speed) for speed in (0.0, 0.1, 0.3)]
+    assert fits == [True, True, False]
+
+
 def test_utterances_too_long_for_their_audio_are_left_out(corpus: Path, tmp_path: Path) -> None:
     lines = (corpus / "train.jsonl").read_text().splitlines()
     entries = [json.loads(line) for line in lines]
@@ -529,3 +537,15 @@ def test_two_processes_train_as_one(corpus: Path, tmp_path: Path) -> None:
     assert len(states[1]["random"]) == 2
     assert states[0]["update"] == states[1]["update"] == 50
     assert AcousticModel(checkpoint.load(tmp_path / "two/run/best.safetensors").model.config)
+
+
+def test_every_process_of_a_machine_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert choose_device() == choose_device("cuda") == torch.device("cuda", 3)
+    assert chosen == [torch.device("cuda", 3)] * 2
+    assert choose_device("cpu") == torch.device("cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device() == torch.device("cpu")

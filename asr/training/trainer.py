@@ -20,7 +20,6 @@ from typing import Any
 import jiwer
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from asr import checkpoint as checkpoints
@@ -37,12 +36,11 @@ from asr.training.batching import make_batches
 from asr.training.dataset import Dataset
 from asr.training.distributed import Group, choose_device
 from asr.training.finetuning import copy_weights, learning_rate_factors
+from asr.training.loss import REMEDY, Batch, ctc_loss, likely_fault, names_of
 from asr.training.metrics import Metrics
 
 MIDDLE = "@middle"
 MOST_FAULTS = 3  # batches in a row without a loss that end a run
-MOST_NAMES = 5  # utterances that a message lists
-REMEDY = "a lower training.learning_rate may help"
 
 logger = logging.getLogger(__name__)
 
@@ -119,23 +117,6 @@ class RunConfig:
             raise ValueError("model.n_mels and features.n_mels differ")
 
 
-@dataclass(frozen=True)
-class Batch:
-    """features: (batch, frames, mels) normalised; lengths: (batch,); targets: of every output layer.
-
-    A target is None when the utterance has no label of that kind.
-    """
-
-    features: Tensor
-    lengths: Tensor
-    targets: dict[str, list[list[int] | None]]
-    ids: list[str]
-
-    @property
-    def n_frames(self) -> int:
-        return int(self.lengths.sum())
-
-
 def schedule(progress: float, config: TrainingConfig) -> float:
     """Factor on the peak learning rate at a progress of 0..1: rising, held, falling as a cosine."""
     if progress < config.warm_up:
@@ -145,61 +126,24 @@ def schedule(progress: float, config: TrainingConfig) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - config.hold) / max(1 - config.hold, 1e-9))))
 
 
-def ctc_loss(log_probs: Tensor, lengths: Tensor, targets: list[list[int] | None]) -> Tensor:
-    """CTC loss per label (Graves et al. 2006), the mean over the items that have a target.
+def usable(
+    utterance: Utterance,
+    n_frames: int,
+    labels: Iterable[list[int] | None],
+    data: DataConfig,
+    speed: float = AugmentConfig.speed,
+) -> bool:
+    """Whether CTC can learn it: not too long, words not impossibly fast, room for every label.
 
-    log_probs: (batch, frames', labels). int64 lengths and targets choose the native kernels, which
-    are right for items of different lengths; cuDNN's are not for every input.
+    speed: the largest relative change that augmentation makes.
     """
-    kept = [i for i, target in enumerate(targets) if target is not None]
-    if not kept:
-        return log_probs.sum() * 0
-    labels = [torch.tensor(targets[i], dtype=torch.long) for i in kept]
-    n_labels = torch.tensor([len(label) for label in labels])
-    losses = F.ctc_loss(
-        log_probs[kept].transpose(0, 1),
-        torch.cat(labels).to(log_probs.device),
-        lengths[kept],
-        n_labels.to(log_probs.device),
-        reduction="none",
-    )
-    # An item without labels (noise) counts as if it had one in eight frames, about as dense as speech.
-    per = torch.where(n_labels > 0, n_labels, lengths[kept].cpu() / 8)
-    return (losses / per.to(losses)).mean()
-
-
-def likely_fault(batch: Batch, lengths: Tensor) -> str:
-    """Which utterances probably made the loss of a batch infinite or not a number, and why.
-
-    lengths: (batch,) output frames.
-    """
-    damaged = [id for id, item in zip(batch.ids, batch.features, strict=True) if not item.isfinite().all()]
-    if damaged:
-        return f"features that are not finite numbers in {_names(damaged)}"
-    short = [
-        id
-        for i, id in enumerate(batch.ids)
-        for target in [targets[i] for targets in batch.targets.values()]
-        if target is not None and frames_needed(target) > lengths[i]
-    ]
-    if short:
-        return f"audio shorter than its label in {_names(list(dict.fromkeys(short)))}"
-    return f"exploding values in {_names(batch.ids)}; {REMEDY}"
-
-
-def _names(ids: list[str]) -> str:
-    more = len(ids) - MOST_NAMES
-    return ", ".join(ids[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
-
-
-def usable(utterance: Utterance, n_frames: int, labels: Iterable[list[int] | None], data: DataConfig) -> bool:
-    """Whether CTC can learn it: not too long, words not impossibly fast, room for every label."""
     n_words = len(utterance.text.split())
     if n_frames == 0 or utterance.duration > data.max_seconds:
         return False
     if n_words > 3 and n_words > data.max_words_per_second * utterance.duration:
         return False
-    n_outputs = int(output_lengths(torch.tensor(n_frames)) / 1.15)  # the fastest speed perturbation
+    fastest = 1.15 + max(0.0, speed - 0.1)  # 0.05 more, for rounding
+    n_outputs = int(output_lengths(torch.tensor(n_frames)) / fastest)
     known = [target for target in labels if target is not None]
     for target in known:
         if not target or frames_needed(target) > n_outputs:
@@ -325,6 +269,7 @@ class Trainer:
                 len(whole.frames[i]),
                 [labels[i] for labels in whole.labels.values()],
                 self.config.data,
+                self.config.augment.speed,
             )
             and np.isfinite(whole.frames[i]).all()
         ]
@@ -464,7 +409,7 @@ class Trainer:
         # With float16 on CUDA gradients overflow now and then; the next are then scaled less.
         if not failed and not is_finite and not self.scaler.is_enabled():
             ids = [self.training_set.utterances[i].id for i in share]
-            fault, failed = f"exploding gradients in {_names(ids)}; {REMEDY}", True
+            fault, failed = f"exploding gradients in {names_of(ids)}; {REMEDY}", True
         if is_finite and not failed:
             self.scaler.step(self.optimizer)
         else:
