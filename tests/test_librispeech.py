@@ -16,9 +16,8 @@ from typing import Any
 import pytest
 from scripts import ROOT, load_recipe
 
-from asr import cli, config
+from asr import cli
 from asr.manifest import read_manifest
-from asr.training.trainer import RunConfig
 
 download = load_recipe("librispeech/download.py")
 prepare = load_recipe("librispeech/prepare.py")
@@ -306,9 +305,3 @@ def test_a_folder_that_is_no_part_is_refused(tmp_path: Path, capsys: pytest.Capt
     assert prepare.main(["dev-clean", "--folder", str(tmp_path), "-o", str(tmp_path / "m.jsonl")]) == 1
     assert "is it a part of LibriSpeech?" in capsys.readouterr().err
     assert not (tmp_path / "m.jsonl").exists()
-
-
-@pytest.mark.parametrize("name", ["mini", "train-100", "train-460", "train-960", "streaming"])
-def test_every_configuration_is_valid(name: str) -> None:
-    run = config.load(ROOT / f"recipes/librispeech/{name}.toml", [], RunConfig)
-    assert run.training.max_updates or run.training.max_hours
