@@ -111,6 +111,7 @@ def test_a_recording_without_text_or_sound_is_named_and_the_others_are_used(
         (["prepare", "empty", "-o", "m.jsonl"], 1, "empty: no audio files"),
         (["prepare", "bad.csv", "-o", "m.jsonl"], 1, "bad.csv: its first line names no column audio"),
         (["prepare", "short.tsv", "-o", "m.jsonl"], 1, "short.tsv:2: needs audio and text"),
+        (["prepare", "short.tsv", "-o", "./short.tsv"], 2, "short.tsv: is what the manifest is made from"),
         (["validate", "in", "--corpus", "x"], 2, "takes no option of data prepare"),
         (["validate", "gone.jsonl"], 1, "gone.jsonl: No such file"),
         (["mend", "in"], 2, "invalid choice: 'mend'"),

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import shlex
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
@@ -126,23 +127,34 @@ def test_the_whole_way_from_nothing_to_a_word_error_rate(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    """The five commands of the README, on a model that is small and two updates short."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipes").symlink_to(ROOT / "recipes")
     for part in (PART, "dev-clean-2"):
         publish(archive(corpus(part)), part)
-        assert run_download(server, Path("data/librispeech"), part) == 0
-        assert prepare.main([part, "-o", f"data/librispeech/{part}.jsonl"]) == 0
-    out = capsys.readouterr().out.splitlines()
-    assert out[:2] == [
-        f"data/librispeech/LibriSpeech/{PART}",
-        f"data/librispeech/{PART}.jsonl: 2 utterances, 0.00 h",
+    guide = (ROOT / "recipes/librispeech/README.md").read_text(encoding="utf-8")
+    commands = [shlex.split(line) for line in guide.split("```\n")[1].splitlines()]
+    assert [line[:2] for line in commands] == [
+        ["python", "recipes/librispeech/download.py"],
+        ["python", "recipes/librispeech/prepare.py"],
+        ["python", "recipes/librispeech/prepare.py"],
+        ["asr", "train"],
+        ["asr", "evaluate"],
     ]
+    assert download.main([*commands[0][2:], "--mirror", server.url]) == 0
+    for line in commands[1:3]:
+        assert prepare.main(line[2:]) == 0
     small = ["model.n_layers=1", "model.n_hidden=8", "model.n_model=16", "model.n_channels=2"]
     lexicon = f"data.lexicon={ROOT}/asr/pretrained/english/lexicon.tsv.xz"
-    arguments = [*small, lexicon, "training.max_updates=2", "--device", "cpu"]
-    assert cli.main(["train", str(ROOT / "recipes/librispeech/mini.toml"), *arguments]) == 0
-    assert capsys.readouterr().out == "runs/librispeech-mini/best.safetensors\n"
-    model = "runs/librispeech-mini/best.safetensors"
-    assert cli.main(["evaluate", "data/librispeech/dev-clean-2.jsonl", "-m", model, "--json"]) == 0
+    assert cli.main([*commands[3][1:], *small, lexicon, "training.max_updates=2", "--device", "cpu"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"data/librispeech/LibriSpeech/{PART}",
+        "data/librispeech/LibriSpeech/dev-clean-2",
+        f"data/librispeech/{PART}.jsonl: 2 utterances, 0.00 h",
+        "data/librispeech/dev-clean-2.jsonl: 2 utterances, 0.00 h",
+        "runs/librispeech-mini/best.safetensors",
+    ]
+    assert cli.main([*commands[4][1:], "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)["corpora"]
     assert row["corpus"] == "librispeech/dev-clean-2" and row["utterances"] == 2 and row["words"] == 28
 

@@ -63,6 +63,9 @@ def _prepare(args: argparse.Namespace) -> ExitStatus:
         raise UsageError("data prepare: -o MANIFEST is missing")
     if args.json:
         raise UsageError("data prepare: --json is for data validate")
+    output = Path(args.output)
+    if output.resolve() == Path(args.source).resolve():
+        raise UsageError(f"{output}: is what the manifest is made from; give it another name")
     from asr import preparation
     from asr.manifest import write_manifest
 
@@ -77,7 +80,6 @@ def _prepare(args: argparse.Namespace) -> ExitStatus:
         print(f"asr: error: {failure}", file=sys.stderr)
     if not found.utterances:
         raise ManifestError(f"{args.source}: no recording can be used")
-    output = Path(args.output)
     manifests = {output: found.utterances}
     if args.validation_share:
         training, held_out = preparation.split(found.utterances, args.validation_share)

@@ -27,7 +27,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--init-from",
         metavar="NAME|PATH",
-        help="begin with this model's weights; its shape counts where the configuration has no [model]",
+        help="begin with this model's weights; its shape counts where the configuration says nothing else",
     )
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("-t", "--threads", type=_count, metavar="N", help="CPU threads")
