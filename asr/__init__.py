@@ -12,8 +12,9 @@ A file goes through these rooms, in this order:
     formats        Transcript -> txt, json, jsonl, srt, vtt, tsv, ctm
 
 checkpoint keeps a model in one file, engine runs it, recognizer joins all of this; labels and text turn
-words into label ids. training/ makes models from manifests; evaluation counts their errors. commands/
-has one file a verb and cli the command tree; config reads TOML into the dataclass beside each room.
+words into label ids. training/ makes models from manifests, which preparation makes and validation
+checks; evaluation counts the models' errors. commands/ has one file a verb and cli the command tree;
+config reads TOML into the dataclass beside each room.
 
     >>> from asr import Recognizer
     >>> Recognizer.load().transcribe("talk.mp3").text

@@ -337,7 +337,8 @@ class _SoundFileDecoder:
             return
         position = start
         step = self._n_per_read
-        must_seek = start > 0
+        # libsndfile leaves out Opus's pre-skip, where FFmpeg has written it, only after a seek.
+        must_seek = start > 0 or self._file.subtype == "OPUS"
         while True:
             try:
                 if must_seek:

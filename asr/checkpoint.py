@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -120,6 +120,34 @@ def load(path: str | Path) -> Checkpoint:
     model.eval()
     front_end.eval()
     return Checkpoint(model, front_end, labels, log_priors, info)
+
+
+def average(paths: Sequence[str | Path]) -> Checkpoint:
+    """The mean of several checkpoints of one run: weights and batch-norm statistics.
+
+    CheckpointError when they are not of one shape, or do not share labels and features.
+    """
+    first, *others = [load(path) for path in paths]
+    mean = {
+        name: value / len(paths) if value.dtype.is_floating_point else value
+        for name, value in first.model.state_dict().items()
+    }
+    for path, other in zip(paths[1:], others, strict=True):
+        same_features = other.front_end.config == first.front_end.config and all(
+            torch.equal(value, first.front_end.state_dict()[name])
+            for name, value in other.front_end.state_dict().items()
+        )
+        if other.model.config != first.model.config or other.labels != first.labels or not same_features:
+            raise CheckpointError(f"{path}: not of the same run as {paths[0]}: another shape, labels or data")
+        for name, value in other.model.state_dict().items():
+            if value.dtype.is_floating_point:
+                mean[name] = mean[name] + value / len(paths)
+        for name, log_priors in other.log_priors.items():
+            first.log_priors[name] = np.logaddexp(first.log_priors[name], log_priors)
+    first.model.load_state_dict(mean)
+    first.log_priors = {n: values - np.log(len(paths)) for n, values in first.log_priors.items()}
+    first.info["averaged"] = len(paths)
+    return first
 
 
 def describe(checkpoint: Checkpoint) -> Mapping[str, Any]:

@@ -20,8 +20,10 @@ from asr.errors import AsrError, ExitStatus, UsageError
 # Verb, the same as its file in asr/commands -> what `asr --help` says of it.
 VERBS = {
     "transcribe": "turn recordings into text",
+    "data": "make and check manifests of recordings",
     "train": "train a model from a configuration file",
     "evaluate": "measure the word error rate of a model on a manifest",
+    "average": "make one model from several checkpoints of a run",
     "info": "describe a model",
     "lm": "make, tune and describe language models",
 }

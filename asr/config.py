@@ -16,10 +16,16 @@ from asr.errors import ConfigError
 T = TypeVar("T")
 
 
-def load(path: str | Path, overrides: Sequence[str], cls: type[T]) -> T:
+def load(
+    path: str | Path,
+    overrides: Sequence[str],
+    cls: type[T],
+    defaults: Mapping[str, Mapping[str, Any]] | None = None,
+) -> T:
     """A dataclass from a TOML file whose tables are its nested dataclasses.
 
     overrides: "table.key=value", the value in TOML (a bare word counts as a string).
+    defaults: tables whose keys count where neither the file nor an override has them.
     """
     try:
         data = tomllib.loads(Path(path).read_text(encoding="utf-8"))
@@ -38,6 +44,9 @@ def load(path: str | Path, overrides: Sequence[str], cls: type[T]) -> T:
             if not isinstance(table, dict):
                 raise ConfigError(f"{key}: {parent} is a value, not a table")
         table[name] = _parse_value(value.strip())
+    for name, values in (defaults or {}).items():
+        if isinstance(data.setdefault(name, {}), dict):
+            data[name] = {**values, **data[name]}
     return from_mapping(data, cls, where=str(path))
 
 

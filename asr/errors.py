@@ -34,6 +34,10 @@ class LanguageModelError(AsrError):
     """A language model is missing, damaged, foreign, or does not fit the acoustic model."""
 
 
+class TrainingError(AsrError):
+    """Training cannot go on: its data or its settings make the loss lose its value."""
+
+
 class OutputError(AsrError):
     """A result could not be written: missing folder, no permission, disk full."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import tempfile
 from collections.abc import Callable
@@ -29,3 +30,10 @@ def write_atomically(path: str | Path, write: Callable[[str], None]) -> None:
     except (OSError, SafetensorError, RuntimeError) as error:  # torch.save: RuntimeError on a full disk
         reason = " ".join(str(error).split()) or type(error).__name__
         raise OutputError(f"{path}: cannot be written ({reason[:200]})") from None
+
+
+def remove_leftovers(path: str | Path) -> None:
+    """Delete the temporary files of earlier writes of this path that were killed halfway."""
+    path = Path(path)
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        leftover.unlink(missing_ok=True)

@@ -124,6 +124,11 @@ def read_cmudict(path: str | Path) -> dict[str, list[str]]:
     return pronunciations
 
 
+def frames_needed(target: Sequence[int]) -> int:
+    """The fewest output frames that CTC can write a target in: one a label, and a blank between repeats."""
+    return len(target) + sum(a == b for a, b in zip(target, target[1:], strict=False))
+
+
 def targets(labels: Labels, text: str, lexicon: Lexicon | None) -> list[int] | None:
     """Label ids of a transcript; None when its pronunciation is not known. text: not yet normalised."""
     words = normalize(text)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from asr.errors import ManifestError
@@ -64,3 +65,22 @@ def read_manifest(
         if not utterances:
             raise ManifestError(f"{path}: no rows of corpus {corpus}")
     return utterances[:limit]
+
+
+def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
+    """Write a manifest; paths of audio below its folder are relative, so the folder can be moved."""
+    from asr.files import write_atomically  # only those who write pay for its imports
+
+    path = Path(path)
+    folder = path.parent.resolve()
+    lines = []
+    for utterance in utterances:
+        audio = utterance.audio.resolve()
+        inside = audio.relative_to(folder) if audio.is_relative_to(folder) else audio
+        row = {**asdict(utterance), "audio": inside.as_posix(), "duration": round(utterance.duration, 3)}
+        lines.append(json.dumps({key: value for key, value in row.items() if value != "" or key == "text"}))
+
+    def write(file: str) -> None:
+        Path(file).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+    write_atomically(path, write)

@@ -153,6 +153,21 @@ def test_ffmpeg_formats(tmp_path: Path, file_name: str, codec: str, picture: str
     assert is_same_sound(found, expected, 0.1)
 
 
+def test_opus_written_by_ffmpeg_begins_where_its_sound_does(tmp_path: Path) -> None:
+    path = tmp_path / "a.opus"
+    samples = np.zeros(SAMPLE_RATE, np.float32)
+    samples[4000:4400] = 0.5 * np.sin(np.arange(400))
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libopus", rate=SAMPLE_RATE, layout="mono")
+        frame = av.AudioFrame.from_ndarray(samples[None], "flt", "mono")
+        frame.sample_rate = SAMPLE_RATE
+        for packet in [*stream.encode(frame), *stream.encode(None)]:
+            container.mux(packet)
+    heard = read_audio(path)
+    assert len(heard) == SAMPLE_RATE
+    assert abs(int(np.correlate(heard, samples[4000:4400]).argmax()) - 4000) <= 4
+
+
 def test_sound_that_begins_after_the_picture_keeps_its_time(tmp_path: Path) -> None:
     sound = chirp(1, 48_000)
     path = write_video(

@@ -138,4 +138,15 @@ def test_plain_values_of_a_dataclass_make_it_again() -> None:
 def test_the_recipes_configurations_are_valid(path: Path) -> None:
     from asr.training.trainer import RunConfig
 
-    assert config.load(path, ["training.max_updates=1"], RunConfig).training.max_updates == 1
+    # One for fine-tuning has no [model]: it takes the shape of the model that it begins with.
+    shape = {"model": {"outputs": {"characters": 29, "phones": 40}, "middle_outputs": ["phones"]}}
+    defaults = {} if "\n[model]" in path.read_text() else shape
+    assert config.load(path, ["training.max_updates=1"], RunConfig, defaults).training.max_updates == 1
+
+
+def test_defaults_count_where_neither_file_nor_override_has_the_key(tmp_path: Path) -> None:
+    path = tmp_path / "car.toml"
+    path.write_text('name = "beetle"\n[engine]\npower = 2.0\n')
+    defaults = {"engine": {"power": 5.0, "cylinders": 6, "fuels": ["gas"]}}
+    car = config.load(path, ["engine.cylinders=8"], Car, defaults)
+    assert (car.engine.power, car.engine.cylinders, car.engine.fuels) == (2.0, 8, ("gas",))

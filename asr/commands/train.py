@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from asr.commands import count
 from asr.errors import ExitStatus
+
+if TYPE_CHECKING:
+    import torch
+
+    from asr.checkpoint import Checkpoint
+    from asr.training.trainer import RunConfig
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -18,17 +25,32 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument("config", metavar="CONFIG.toml")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="e.g. training.seed=2")
+    parser.add_argument(
+        "--init-from",
+        metavar="NAME|PATH",
+        help="begin with this model's weights; its shape counts where the configuration says nothing else",
+    )
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("-t", "--threads", type=count, metavar="N", help="CPU threads")
     parser.add_argument("--restart", action="store_true", help="begin anew instead of resuming")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="learn one batch by heart, write nothing, and say whether this set-up can learn",
+    )
     return parser
 
 
 def run(args: argparse.Namespace) -> ExitStatus:
-    from asr import config
+    from asr import checkpoint, config, pretrained
+    from asr.training.distributed import choose_device
     from asr.training.trainer import RunConfig, Trainer
 
-    resolved = config.load(args.config, args.overrides, RunConfig)
+    source = checkpoint.load(pretrained.find(args.init_from)) if args.init_from else None
+    shape = {}
+    if source:
+        shape = {"model": asdict(source.model.config), "features": asdict(source.front_end.config)}
+    resolved = config.load(args.config, args.overrides, RunConfig, shape)
     import torch
 
     if args.threads:
@@ -37,9 +59,13 @@ def run(args: argparse.Namespace) -> ExitStatus:
         from asr.errors import UsageError
 
         raise UsageError("--device cuda: no usable CUDA device")
-    device = None if args.device == "auto" else torch.device(args.device)
+    device = choose_device(args.device)
+    if args.dry_run:
+        return _rehearse(resolved, device, source, quiet=args.quiet)
     trainer = Trainer(resolved, device)
     is_writer = trainer.group.is_writer  # several processes say everything once
+    if source:
+        trainer.start_from(source)
     with _Progress(quiet=args.quiet or not is_writer) as progress:
         if args.restart:
             trainer.forget()
@@ -50,6 +76,21 @@ def run(args: argparse.Namespace) -> ExitStatus:
     if is_writer:
         print(f"{resolved.output}/best.safetensors")
     return ExitStatus.OK
+
+
+def _rehearse(
+    config: RunConfig, device: torch.device, source: Checkpoint | None, *, quiet: bool
+) -> ExitStatus:
+    from asr.training.dry_run import overfit_one_batch
+
+    with _Progress(quiet=quiet) as progress:
+        result = overfit_one_batch(config, device, source, progress.on_update)
+    verdict = "this set-up can learn" if result.can_learn else "this set-up does not learn"
+    print(
+        f"{verdict}: loss {result.first_loss:.2f} -> {result.last_loss:.2f} per label after "
+        f"{result.n_updates} updates on {result.n_utterances} utterances (goal: {result.goal:.2f})"
+    )
+    return ExitStatus.OK if result.can_learn else ExitStatus.SOME_FAILED
 
 
 class _Progress:

@@ -73,7 +73,7 @@ def build(
     cache: Path,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Dataset:
-    """Read every utterance once; later calls with the same utterances read the cache instead."""
+    """Read every utterance once; later calls with the same, unchanged audio read the cache."""
     lengths, flat = _cached_frames(utterances, features, cache, on_progress)
     ends = np.cumsum(lengths)
     frames = [flat[end - n : end] for end, n in zip(ends, lengths, strict=True)]
@@ -129,7 +129,10 @@ def _cached_frames(
     on_progress: Callable[[int, int], None] | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Frames of each utterance, and the memory-mapped (all frames, mels) array."""
-    identity = [dataclasses.asdict(features), [(u.id, str(u.audio), u.duration) for u in utterances]]
+    identity = [
+        dataclasses.asdict(features),
+        [(u.id, str(u.audio), u.duration, *_file_version(u.audio)) for u in utterances],
+    ]
     key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
     cache.mkdir(parents=True, exist_ok=True)
     lengths_file, frames_file = cache / f"{key}.lengths.npy", cache / f"{key}.frames.npy"
@@ -145,6 +148,15 @@ def _cached_frames(
                 np.save(stream, array)
             os.replace(temporary, file)
     return np.load(lengths_file), np.load(frames_file, mmap_mode="r")
+
+
+def _file_version(path: Path) -> tuple[int, int]:
+    """What changes when a file is written again; zeros when there is none, which reading it reports."""
+    try:
+        status = path.stat()
+    except OSError:
+        return 0, 0
+    return status.st_size, status.st_mtime_ns
 
 
 def _read_all(

@@ -17,6 +17,15 @@ import torch.distributed as dist
 from torch import Tensor
 
 
+def choose_device(name: str = "auto") -> torch.device:
+    """The device of this process, for "auto", "cpu" or "cuda"; on CUDA every local process has its own."""
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    torch.cuda.set_device(device)  # NCCL and the random numbers go by the current device
+    return device
+
+
 class Group:
     """The processes of one run. rank 0 writes files; size 1 does nothing at all."""
 
@@ -56,20 +65,24 @@ class Group:
         dist.all_gather_object(values, value)
         return values
 
-    def average_gradients(self, parameters: Iterable[Tensor], weight: float, progress: float) -> float:
+    def average_gradients(
+        self, parameters: Iterable[Tensor], weight: float, progress: float, failed: bool = False
+    ) -> tuple[float, bool]:
         """Replace every gradient by its weighted mean over the processes, in one exchange.
 
         weight: this process's share of the batch. Returns the progress of rank 0, so that all agree
-        on the learning rate and on when to stop although their clocks differ.
+        on the learning rate and on when to stop although their clocks differ, and whether any process
+        failed to make a gradient, so that all of them skip the batch.
         """
         if self.size == 1:
-            return progress
+            return progress, failed
         parameters = list(parameters)
         for parameter in parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
         flat = torch.cat([parameter.grad.flatten() for parameter in parameters])  # type: ignore[union-attr]
-        flat = torch.cat([flat * weight, flat.new_tensor([progress if self.rank == 0 else 0.0])])
+        agreed = flat.new_tensor([float(failed), progress if self.rank == 0 else 0.0])
+        flat = torch.cat([flat * weight, agreed])
         dist.all_reduce(flat)
         position = 0
         for parameter in parameters:
@@ -77,4 +90,4 @@ class Group:
             n = parameter.numel()
             parameter.grad.copy_(flat[position : position + n].view_as(parameter))
             position += n
-        return float(flat[-1])
+        return float(flat[-1]), bool(flat[-2] > 0)

@@ -1,13 +1,14 @@
 """The training loop: batches -> CTC losses -> AdamW -> checkpoints, metrics and exact resume.
 
 A run lives in one folder: last.pt (everything needed to go on), last.safetensors and best.safetensors
-(models for transcription, the moving average of the weights), metrics.jsonl, cache/.
+(models for transcription, the moving average of the weights), metrics.jsonl, curves.png, tensorboard/,
+cache/.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
+import logging
 import math
 import time
 from collections import defaultdict
@@ -19,25 +20,30 @@ from typing import Any
 import jiwer
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from asr import checkpoint as checkpoints
 from asr.checkpoint import Checkpoint
 from asr.decoding.greedy import best_path
-from asr.errors import AsrError, CheckpointError, ConfigError
+from asr.errors import AsrError, CheckpointError, ConfigError, TrainingError
 from asr.features import FeatureConfig, LogMel
-from asr.files import write_atomically
-from asr.labels import Labels, Lexicon
+from asr.files import remove_leftovers, write_atomically
+from asr.labels import Labels, Lexicon, frames_needed
 from asr.manifest import Utterance, read_manifest
-from asr.model import AcousticModel, ModelConfig, length_mask, output_lengths
+from asr.model import AcousticModel, MaskedBatchNorm, ModelConfig, length_mask, output_lengths
 from asr.training import dataset as datasets
 from asr.training.augment import AugmentConfig, augment
 from asr.training.batching import make_batches
 from asr.training.dataset import Dataset
-from asr.training.distributed import Group
+from asr.training.distributed import Group, choose_device
+from asr.training.finetuning import copy_weights, learning_rate_factors
+from asr.training.loss import REMEDY, Batch, ctc_loss, likely_fault, names_of
+from asr.training.metrics import Metrics
 
 MIDDLE = "@middle"
+MOST_FAULTS = 3  # batches in a row without a loss that end a run
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,12 @@ class TrainingConfig:
     sorta_grad: bool = True  # first pass short to long
     checkpoint_minutes: float = 3.0
     validate_updates: int = 0  # also validate every so many updates; 0: at the end of an epoch only
+    # Factors on the learning rate of parts of the model, as in { reduction = 0.0, "layers.0" = 0.3 }; 0
+    # freezes a part, batch-norm statistics included.
+    learning_rate_factors: dict[str, float] = field(default_factory=dict)
+    accumulate: int = 1  # parts that a batch is computed in, one after the other, to need less memory
+    patience: int = 0  # epochs without a better validation that end the run; 0: no end before its time
+    keep: int = 0  # models of the latest validations to keep, for asr average
     mixed_precision: bool = True  # bfloat16 on the CPU, float16 with loss scaling on CUDA
 
 
@@ -87,6 +99,9 @@ class RunConfig:
     def __post_init__(self) -> None:
         if not (self.training.max_hours or self.training.max_updates):
             raise ValueError("training.max_hours or training.max_updates must be given")
+        for name, least in (("accumulate", 1), ("patience", 0), ("keep", 0)):
+            if getattr(self.training, name) < least:
+                raise ValueError(f"training.{name} must be {least} or more")
         known = set(self.model.outputs) | {f"{name}{MIDDLE}" for name in self.model.middle_outputs}
         unknown = set(self.training.losses) - known
         if unknown:
@@ -103,23 +118,6 @@ class RunConfig:
             raise ValueError("model.n_mels and features.n_mels differ")
 
 
-@dataclass(frozen=True)
-class Batch:
-    """features: (batch, frames, mels) normalised; lengths: (batch,); targets: of every output layer.
-
-    A target is None when the utterance has no label of that kind.
-    """
-
-    features: Tensor
-    lengths: Tensor
-    targets: dict[str, list[list[int] | None]]
-    ids: list[str]
-
-    @property
-    def n_frames(self) -> int:
-        return int(self.lengths.sum())
-
-
 def schedule(progress: float, config: TrainingConfig) -> float:
     """Factor on the peak learning rate at a progress of 0..1: rising, held, falling as a cosine."""
     if progress < config.warm_up:
@@ -129,42 +127,27 @@ def schedule(progress: float, config: TrainingConfig) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - config.hold) / max(1 - config.hold, 1e-9))))
 
 
-def ctc_loss(log_probs: Tensor, lengths: Tensor, targets: list[list[int] | None]) -> Tensor:
-    """CTC loss per label (Graves et al. 2006), the mean over the items that have a target.
+def usable(
+    utterance: Utterance,
+    n_frames: int,
+    labels: Iterable[list[int] | None],
+    data: DataConfig,
+    speed: float = AugmentConfig.speed,
+) -> bool:
+    """Whether CTC can learn it: not too long, words not impossibly fast, room for every label.
 
-    log_probs: (batch, frames', labels). int64 lengths and targets choose the native kernels, which
-    are right for items of different lengths; cuDNN's are not for every input.
+    speed: the largest relative change that augmentation makes.
     """
-    kept = [i for i, target in enumerate(targets) if target is not None]
-    if not kept:
-        return log_probs.sum() * 0
-    labels = [torch.tensor(targets[i], dtype=torch.long) for i in kept]
-    n_labels = torch.tensor([len(label) for label in labels])
-    losses = F.ctc_loss(
-        log_probs[kept].transpose(0, 1),
-        torch.cat(labels).to(log_probs.device),
-        lengths[kept],
-        n_labels.to(log_probs.device),
-        reduction="none",
-        zero_infinity=True,
-    )
-    # An item without labels (noise) counts as if it had one in eight frames, about as dense as speech.
-    per = torch.where(n_labels > 0, n_labels, lengths[kept].cpu() / 8)
-    return (losses / per.to(losses)).mean()
-
-
-def usable(utterance: Utterance, n_frames: int, labels: Iterable[list[int] | None], data: DataConfig) -> bool:
-    """Whether CTC can learn it: not too long, words not impossibly fast, room for every label."""
     n_words = len(utterance.text.split())
     if n_frames == 0 or utterance.duration > data.max_seconds:
         return False
     if n_words > 3 and n_words > data.max_words_per_second * utterance.duration:
         return False
-    n_outputs = int(output_lengths(torch.tensor(n_frames)) / 1.15)  # the fastest speed perturbation
+    fastest = 1.15 + max(0.0, speed - 0.1)  # 0.05 more, for rounding
+    n_outputs = int(output_lengths(torch.tensor(n_frames)) / fastest)
     known = [target for target in labels if target is not None]
     for target in known:
-        n_repeats = sum(a == b for a, b in zip(target, target[1:], strict=False))
-        if not target or len(target) + n_repeats > n_outputs:
+        if not target or frames_needed(target) > n_outputs:
             return False
     return bool(known)
 
@@ -174,13 +157,14 @@ class Trainer:
 
     def __init__(self, config: RunConfig, device: torch.device | None = None) -> None:
         self.config = config
-        self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = device or choose_device()
         self.folder = Path(config.output)
+        self.metrics = Metrics(self.folder)
         self.labels = {name: Labels.of_kind(name) for name in config.model.outputs}
         self.group = Group(self.device)
         torch.manual_seed(config.training.seed)  # the same weights in every process
         self.model = AcousticModel(config.model).to(self.device)
-        self.average = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+        self.average = self._copy_of_weights()
         self.optimizer = self._make_optimizer()
         on_cuda = self.device.type == "cuda"
         self.scaler = torch.amp.GradScaler("cuda", enabled=on_cuda and config.training.mixed_precision)
@@ -192,26 +176,59 @@ class Trainer:
         self.position = 0  # batches of this epoch that are done
         self.seconds = 0.0  # of wall clock, over all sittings
         self.best_error = math.inf
+        self.best_epoch = 0  # the one that it was reached in, from 1
         self.results: dict[str, Any] = {}
         self.log_priors: dict[str, np.ndarray] = {}
+        self._is_fine_tuning = False
+        self._n_faults = 0  # batches without a loss since the last one with
+
+    def _copy_of_weights(self) -> dict[str, Tensor]:
+        return {name: value.detach().clone() for name, value in self.model.state_dict().items()}
 
     def _make_optimizer(self) -> torch.optim.AdamW:
         config = self.config.training
-        matrices = [p for p in self.model.parameters() if p.dim() > 1]
-        others = [p for p in self.model.parameters() if p.dim() <= 1]
-        groups = [
-            {"params": matrices, "weight_decay": config.weight_decay},
-            {"params": others, "weight_decay": 0.0},
-        ]
+        factors = learning_rate_factors(self.model, config.learning_rate_factors)
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(factors[name] > 0)
+        self.trained = [p for p in self.model.parameters() if p.requires_grad]
+        groups, self.rate_factors = [], []
+        for factor in sorted({factor for factor in factors.values() if factor}, reverse=True):
+            alike = [p for name, p in self.model.named_parameters() if factors[name] == factor]
+            matrices, others = ([p for p in alike if (p.dim() > 1) is wide] for wide in (True, False))
+            for parameters, weight_decay in ((matrices, config.weight_decay), (others, 0.0)):
+                if parameters:
+                    groups.append({"params": parameters, "weight_decay": weight_decay})
+                    self.rate_factors.append(factor)
         return torch.optim.AdamW(
             groups, lr=config.learning_rate, betas=(config.betas[0], config.betas[1]), fused=True
         )
 
+    def start_from(self, source: Checkpoint) -> None:
+        """Begin with another model's weights, labels, and mean and deviation of the features.
+
+        To be called before prepare(); a run that resume() finds goes on with its own.
+        """
+        if source.front_end.config != self.config.features:
+            raise CheckpointError("the model to begin with was trained on other features")
+        copy_weights(source.model, self.model)
+        self.average = self._copy_of_weights()
+        self.labels |= {name: labels for name, labels in source.labels.items() if name in self.labels}
+        self.front_end.load_state_dict(source.front_end.state_dict())
+        self._is_fine_tuning = True
+
     # --- data ---------------------------------------------------------------------------------
 
-    def prepare(self, on_progress: Callable[[int, int], None] | None = None) -> None:
-        """Read the manifests and all audio (or its cache); measure the features' mean and deviation."""
+    def prepare(
+        self, on_progress: Callable[[int, int], None] | None = None, first: int | None = None
+    ) -> None:
+        """Read the manifests and all audio (or its cache); measure the features' mean and deviation.
+
+        first: read so many rows of each manifest only.
+        """
         data = self.config.data
+        if self.group.is_writer:
+            for name in ("last.pt", "last.safetensors", "best.safetensors"):
+                remove_leftovers(self.folder / name)
         lexicon = Lexicon.load(data.lexicon) if data.lexicon else None
         validation = read_manifest(data.validation)
         if data.validation_corpus:
@@ -223,8 +240,8 @@ class Trainer:
         if not self.group.is_writer:
             self.group.wait()  # for the cache
         arguments = (self.labels, lexicon, self.config.features, self.folder / "cache")
-        measured = datasets.build(validation, *arguments, on_progress)
-        whole = datasets.build(read_manifest(data.train), *arguments, on_progress)
+        measured = datasets.build(validation[:first], *arguments, on_progress)
+        whole = datasets.build(read_manifest(data.train)[:first], *arguments, on_progress)
         noise = None
         if data.noise:
             noise = datasets.build_noise(
@@ -232,14 +249,15 @@ class Trainer:
             )
         if self.group.is_writer:
             self.group.wait()
-        heard = [i for i, frames in enumerate(measured.frames) if len(frames)]
+        heard = [i for i, frames in enumerate(measured.frames) if len(frames) and np.isfinite(frames).all()]
         if not any(labels[i] for labels in measured.labels.values() for i in heard):
             raise ConfigError(f"{data.validation}: no utterance has both sound and text")
         self.validation_set = measured.subset(heard)
         self.training_set = self._keep_usable(whole)
-        mean, deviation = self.training_set.statistics()
-        self.front_end.mean.copy_(torch.from_numpy(mean))
-        self.front_end.deviation.copy_(torch.from_numpy(deviation))
+        if not self._is_fine_tuning:
+            mean, deviation = self.training_set.statistics()
+            self.front_end.mean.copy_(torch.from_numpy(mean))
+            self.front_end.deviation.copy_(torch.from_numpy(deviation))
         self.noises = noise.frames if noise else []
         if noise:
             self.training_set = self.training_set.joined(noise)
@@ -253,7 +271,9 @@ class Trainer:
                 len(whole.frames[i]),
                 [labels[i] for labels in whole.labels.values()],
                 self.config.data,
+                self.config.augment.speed,
             )
+            and np.isfinite(whole.frames[i]).all()
         ]
         if not kept:
             raise ConfigError(f"{self.config.data.train}: no utterance is usable for training")
@@ -263,14 +283,20 @@ class Trainer:
                     f"{self.config.data.lexicon}: pronounces no utterance of {self.config.data.train}, "
                     f"so there is nothing to learn {name} from"
                 )
-        self._log(event="data", utterances=len(kept), left_out=len(whole) - len(kept))
+        self._log("data", utterances=len(kept), left_out=len(whole) - len(kept))
         return whole.subset(kept)
 
     def batch(self, data: Dataset, indices: list[int], *, augmented: bool) -> Batch:
-        """The items padded together; augmentation is a function of (seed, epoch, item) alone."""
+        """The items padded together; augmentation is a function of (seed, epoch, item) alone.
+
+        Frames that are not finite numbers come back as NaN throughout, so that no loss hides them.
+        """
         items = []
         for index in indices:
             frames = torch.from_numpy(data.frames[index].astype(np.float32))
+            if not frames.isfinite().all():
+                items.append(torch.full_like(frames, torch.nan))
+                continue
             if augmented:
                 random = np.random.default_rng([self.config.training.seed, self.epoch, index])
                 frames = augment(
@@ -306,7 +332,7 @@ class Trainer:
         while not self._finished():
             batches = self._batches()
             for indices in batches[self.position :]:
-                self._step(indices, totals)
+                self.step(indices, totals)
                 self.position += 1
                 self.seconds = time.monotonic() - started
                 if self.update % 50 == 0:
@@ -347,45 +373,96 @@ class Trainer:
         return max(by_updates, by_time)
 
     def _finished(self) -> bool:
-        return self.progress >= 1
+        patience = self.config.training.patience
+        return self.progress >= 1 or bool(patience and self.epoch - self.best_epoch >= patience)
 
-    def _step(self, indices: list[int], totals: dict[str, float]) -> None:
+    def step(self, indices: list[int], totals: dict[str, float]) -> None:
+        """One update with a batch of these items of the training set; adds what it measures to totals."""
         config = self.config.training
         began = time.monotonic()
         self.model.train()
+        for module in self.model.modules():
+            if isinstance(module, MaskedBatchNorm) and not module.weight.requires_grad:
+                module.eval()  # frozen means its statistics too
         share = self.group.share(indices)
         share_of_batch = len(share) / len(indices)
         share = share or indices[:1]  # without weight: a batch with fewer items than processes
-        batch = self.batch(self.training_set, share, augmented=True)
         factor = schedule(max(self.progress, 1e-6), config)
-        for group in self.optimizer.param_groups:
-            group["lr"] = config.learning_rate * factor
-        with self._autocast():
-            outputs, lengths = self.model(batch.features, batch.lengths)
-        loss = torch.zeros((), device=self.device)
-        for name, weight in config.losses.items():
-            part = ctc_loss(outputs[name], lengths, batch.targets[name.removesuffix(MIDDLE)])
-            totals[f"loss/{name}"] += float(part.detach())
-            loss = loss + weight * part
+        for group, own_factor in zip(self.optimizer.param_groups, self.rate_factors, strict=True):
+            group["lr"] = config.learning_rate * factor * own_factor
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
-        self.scaler.unscale_(self.optimizer)
+        # A forward pass moves the batch norms' statistics: those of a skipped batch are taken back.
+        statistics = [buffer.clone() for buffer in self.model.buffers()]
+        sums: dict[str, float] = defaultdict(float)
+        n_parts = min(config.accumulate, len(share))
+        for part in [share[i::n_parts] for i in range(n_parts)]:
+            batch = self.batch(self.training_set, part, augmented=True)
+            fault = self._backward(batch, len(part) / len(share), sums)
+            if fault:
+                break
+        if not fault:
+            self.scaler.unscale_(self.optimizer)
         self.update += 1
-        self.progress = self.group.average_gradients(
-            self.model.parameters(), share_of_batch, self._measure_progress()
+        self.progress, failed = self.group.average_gradients(
+            self.trained, share_of_batch, self._measure_progress(), bool(fault)
         )
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
-        if torch.isfinite(norm):
+        norm = float(torch.nn.utils.clip_grad_norm_(self.trained, config.clip_norm))
+        is_finite = math.isfinite(norm)
+        # With float16 on CUDA gradients overflow now and then; the next are then scaled less.
+        if not failed and not is_finite and not self.scaler.is_enabled():
+            ids = [self.training_set.utterances[i].id for i in share]
+            fault, failed = f"exploding gradients in {names_of(ids)}; {REMEDY}", True
+        if is_finite and not failed:
             self.scaler.step(self.optimizer)
         else:
             totals["skipped"] += 1
-        self.scaler.update()
+        if not fault:
+            self.scaler.update()
+        if failed:
+            for buffer, value in zip(self.model.buffers(), statistics, strict=True):
+                buffer.copy_(value)
+            self._skip(fault)
+            return
+        self._n_faults = 0
         self._average_weights()
         totals["updates"] += 1
-        totals["gradient"] += float(norm) if torch.isfinite(norm) else 0.0
-        totals["frames"] += batch.n_frames * len(indices) / len(share)
-        totals["padded"] += batch.features.shape[0] * batch.features.shape[1] * len(indices) / len(share)
+        totals["gradient"] += norm if is_finite else 0.0
+        for name in ("frames", "padded"):
+            sums[name] *= len(indices) / len(share)  # as if the others' shares were like this one
+        for name, amount in sums.items():
+            totals[name] += amount
         totals["seconds"] += time.monotonic() - began
+
+    def _backward(self, batch: Batch, weight: float, sums: dict[str, float]) -> str:
+        """Add a part of a batch to the gradients and to its losses and sizes; what is wrong with it."""
+        with self._autocast():
+            outputs, lengths = self.model(batch.features, batch.lengths)
+        loss = torch.zeros((), device=self.device)
+        for name, weight_of_output in self.config.training.losses.items():
+            part = weight * ctc_loss(outputs[name], lengths, batch.targets[name.removesuffix(MIDDLE)])
+            sums[f"loss/{name}"] += float(part.detach())
+            loss = loss + weight_of_output * part
+        if not loss.isfinite():
+            return likely_fault(batch, lengths)
+        self.scaler.scale(loss).backward()
+        sums["frames"] += batch.n_frames
+        sums["padded"] += batch.features.shape[0] * batch.features.shape[1]
+        return ""
+
+    def _skip(self, fault: str) -> None:
+        """Say why a batch was skipped; TrainingError when too many were in a row."""
+        faults = "; ".join(dict.fromkeys(fault for fault in self.group.gather(fault) if fault))
+        self._n_faults += 1
+        self._log("skipped", fault=faults)
+        if self._n_faults >= MOST_FAULTS:
+            kept = self.folder / "last.pt"
+            where = f"{kept} is from before" if kept.exists() else "no checkpoint was written yet"
+            raise TrainingError(
+                f"{self.folder}: stopped at update {self.update}, the last {self._n_faults} batches had no "
+                f"finite loss ({faults}); {where}"
+            )
+        if self.group.is_writer:
+            logger.warning("update %d: batch skipped: %s", self.update, faults)
 
     def _autocast(self) -> torch.autocast:
         # CUDA's autocast runs LSTMs in float16 whatever it is asked for; the CPU knows bfloat16.
@@ -421,7 +498,7 @@ class Trainer:
     def validate(self) -> dict[str, float]:
         """Greedy error rates of the averaged weights; keeps the model as `best` when it is."""
         measured = self._measure_errors() if self.group.is_writer else {}
-        self.group.wait()
+        self.best_error, self.best_epoch = self.group.from_writer((self.best_error, self.best_epoch))
         return measured
 
     def _measure_errors(self) -> dict[str, float]:
@@ -455,11 +532,17 @@ class Trainer:
         self.log_priors = self._measure_priors(model)
         # Phones tell models apart long before greedy words do; the worst of both would hide progress.
         error = sum(measured.values()) / len(measured)
-        self._log(event="validation", seconds=round(time.monotonic() - began, 1), **measured)
+        self._log("validation", seconds=round(time.monotonic() - began, 1), **measured)
+        self.metrics.draw()
         self.results = measured
         if error < self.best_error:
             self.best_error = error
+            self.best_epoch = self.epoch + bool(self.position)
             self._save_model(model, "best.safetensors")
+        if self.config.training.keep:
+            self._save_model(model, f"update-{self.update:07}.safetensors")
+            for old in self._kept_models()[: -self.config.training.keep]:
+                old.unlink()
         return measured
 
     def _measure_priors(self, model: AcousticModel, n_utterances: int = 200) -> dict[str, np.ndarray]:
@@ -480,6 +563,9 @@ class Trainer:
             name: (total / total.sum()).clamp_min(1e-8).log().float().numpy(force=True)
             for name, total in totals.items()
         }
+
+    def _kept_models(self) -> list[Path]:
+        return sorted(self.folder.glob("update-*.safetensors"))
 
     # --- checkpoints --------------------------------------------------------------------------
 
@@ -526,13 +612,17 @@ class Trainer:
             "best_error": self.best_error,
             "results": self.results,
             "log_priors": {name: torch.from_numpy(values) for name, values in self.log_priors.items()},
+            "best_epoch": self.best_epoch,
+            "mean": self.front_end.mean,
+            "deviation": self.front_end.deviation,
         }
 
     def forget(self) -> None:
         """Remove what an earlier run in this folder would go on from; its models stay until replaced."""
         if self.group.is_writer:
-            for name in ("last.pt", "metrics.jsonl"):
-                (self.folder / name).unlink(missing_ok=True)
+            self.metrics.forget()
+            for path in (self.folder / "last.pt", *self._kept_models()):
+                path.unlink(missing_ok=True)
         self.group.wait()
 
     def resume(self) -> bool:
@@ -561,6 +651,10 @@ class Trainer:
             setattr(self, name, state[name])
         priors = state.get("log_priors", {})
         self.log_priors = {name: values.numpy(force=True) for name, values in priors.items()}
+        # States from before these were kept have none of them.
+        self.best_epoch = state.get("best_epoch", self.epoch)
+        self.front_end.mean.copy_(state.get("mean", self.front_end.mean))
+        self.front_end.deviation.copy_(state.get("deviation", self.front_end.deviation))
         self.progress = self.group.from_writer(self._measure_progress())  # the schedule may be another
         return True
 
@@ -569,7 +663,7 @@ class Trainer:
     def _log_training(self, totals: dict[str, float]) -> None:
         n = max(totals["updates"], 1)
         self._log(
-            event="training",
+            "training",
             learning_rate=self.optimizer.param_groups[0]["lr"],
             gradient=totals["gradient"] / n,
             skipped=totals["skipped"],
@@ -579,17 +673,10 @@ class Trainer:
         )
         totals.clear()
 
-    def _log(self, **values: Any) -> None:
-        if not self.group.is_writer:
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        entry = {"update": self.update, "epoch": self.epoch, "hours": round(self.seconds / 3600, 4)}
-        for name, value in values.items():
-            if isinstance(value, float):  # JSON has no NaN and no infinity
-                value = round(value, 6) if math.isfinite(value) else None
-            entry[name] = value
-        with open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
+    def _log(self, event: str, **values: Any) -> None:
+        if self.group.is_writer:
+            hours = round(self.seconds / 3600, 4)
+            self.metrics.write(event, self.update, epoch=self.epoch, hours=hours, **values)
 
 
 def _count_errors(reference: str, hypothesis: str) -> tuple[int, int]:
