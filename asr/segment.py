@@ -7,7 +7,9 @@ join into one sequence as if the recording had been heard whole.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,3 +85,78 @@ def may_hold_speech(samples: np.ndarray, *, floor_db: float = -75.0, movement_db
     if high < floor_db:
         return False
     return len(level) < 30 or float(high - low) >= movement_db
+
+
+@dataclass(frozen=True)
+class EndpointConfig:
+    """When an utterance of a stream ends; the rules and their defaults are those of Kaldi's online
+    decoders. The utterance's length also bounds what a stream keeps in memory.
+    """
+
+    rule1_min_trailing_silence: float = 2.4  # seconds without a word, when there was none at all
+    rule2_min_trailing_silence: float = 1.2  # seconds since the last word
+    rule3_min_utterance_length: float = 20.0  # seconds; training heard nothing longer
+
+    def has_paused(self, seconds: float, last_word_end: float | None) -> bool:
+        """Whether the speaker is done, after so many seconds with the last word, if any, ending there."""
+        if last_word_end is None:
+            return seconds >= self.rule1_min_trailing_silence
+        return seconds - last_word_end >= self.rule2_min_trailing_silence
+
+    def is_too_long(self, seconds: float) -> bool:
+        """Whether the utterance ends although the speaker goes on."""
+        return seconds >= self.rule3_min_utterance_length
+
+
+ENDPOINT_MODES: Mapping[str, EndpointConfig] = {
+    "default": EndpointConfig(),
+    "short": EndpointConfig(rule1_min_trailing_silence=1.6, rule2_min_trailing_silence=0.6),
+    "long": EndpointConfig(rule1_min_trailing_silence=3.6, rule2_min_trailing_silence=2.0),
+    "very-long": EndpointConfig(
+        rule1_min_trailing_silence=6.0,
+        rule2_min_trailing_silence=4.0,
+        rule3_min_utterance_length=30.0,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class ActivityConfig:
+    floor_db: float = -75.0  # of full scale: below is silence
+    margin_db: float = 8.0  # above the noise: syllables stand out more, fans and hiss waver less
+    smoothing: float = 0.05  # seconds over which the level is averaged
+    memory: float = 3.0  # seconds after which a new steady noise counts as noise
+    shortest: float = 0.05  # seconds; less is a click
+
+
+class ActivityDetector:
+    """Whether sound that arrives stands out of its background, like speech; steady noise does not.
+
+    The background is the lowest level of the last seconds (Martin 2001, minimum statistics, without
+    its corrections for bias).
+    """
+
+    def __init__(self, config: ActivityConfig = ActivityConfig()) -> None:
+        self._config = config
+        n_hops = round(config.smoothing * SAMPLE_RATE / _HOP)
+        self._powers: deque[float] = deque(maxlen=n_hops)
+        self._levels: deque[float] = deque(maxlen=round(config.memory * SAMPLE_RATE / _HOP))
+        self._n_loud = 0  # hops in a row
+
+    def feed(self, samples: np.ndarray) -> int | None:
+        """The first of these samples at which activity is certain, None without any.
+
+        All but the last block hold a multiple of 10 ms; what is left of the last is not looked at.
+        """
+        config = self._config
+        found = None
+        hops = samples[: len(samples) // _HOP * _HOP].reshape(-1, _HOP)
+        for i, power in enumerate(np.square(hops).mean(1).tolist(), start=1):
+            self._powers.append(power)
+            mean = sum(self._powers) / len(self._powers)
+            self._levels.append(10 * math.log10(mean + 1e-10))
+            threshold = max(config.floor_db, min(self._levels) + config.margin_db)
+            self._n_loud = self._n_loud + 1 if self._levels[-1] > threshold else 0
+            if found is None and self._n_loud * _HOP >= config.shortest * SAMPLE_RATE:
+                found = i * _HOP
+        return found

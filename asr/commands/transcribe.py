@@ -474,19 +474,8 @@ def _transcribe(
 def _shifted(transcript: Transcript, seconds: float) -> Transcript:
     if not seconds:
         return transcript
-    segments = [
-        replace(
-            segment,
-            start=segment.start + seconds,
-            end=segment.end + seconds,
-            words=tuple(
-                replace(word, start=word.start + seconds, end=word.end + seconds)
-                for word in segment.words
-            ),
-        )
-        for segment in transcript.segments
-    ]
-    return replace(transcript, segments=tuple(segments))
+    segments = tuple(segment.shifted(seconds) for segment in transcript.segments)
+    return replace(transcript, segments=segments)
 
 
 @contextmanager

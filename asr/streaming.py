@@ -1,0 +1,273 @@
+"""Stream: samples as they arrive -> partial and final transcripts. It owns all state of a recording.
+
+Sound is looked at in steps of 160 ms. While nothing stands out of the background, only the last half
+second is kept: silence and noise cost nothing and give nothing. When something does, an utterance
+begins with that half second, so that no first word is lost; it runs through the model and the decoder
+step by step until an endpoint rule ends it. Nothing that is kept grows with the recording.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from asr import align
+from asr.engine import TorchStream
+from asr.labels import Labels
+from asr.recognizer import Recognizer
+from asr.segment import GRID, SAMPLE_RATE, ActivityDetector, EndpointConfig, may_hold_speech
+from asr.transcript import Final, Partial, Segment, Word
+
+STEP = 4 * GRID  # samples: 160 ms
+_STEPS_UNCHANGED = 3  # that agree on a word before it is committed
+_SHORTEST_SOUND = 0.3  # seconds; less does not show whether its level moves like that of speech
+
+
+class StreamDecoder(Protocol):
+    """Words of one utterance after another as their log-probabilities arrive; bounded in size."""
+
+    def begin(self, offset: float) -> None:
+        """Forget everything; frame 0 of the new utterance is `offset` seconds into the stream."""
+
+    def step(self, outputs: dict[str, Tensor]) -> None:
+        """Take {output name: (frames, labels)} log-probabilities, perhaps of no frames."""
+
+    def partial(self) -> tuple[Word, ...]:
+        """The best words so far; later steps may change them."""
+
+    def end(self) -> tuple[Word, ...]:
+        """The best words, now that the utterance is over."""
+
+
+class GreedyStreamDecoder:
+    """The best path, whose words stay as they are once the next one has begun."""
+
+    def __init__(self, labels: Labels) -> None:
+        self._labels = labels
+        self.begin(0.0)
+
+    def begin(self, offset: float) -> None:
+        self._offset = offset
+        self._log_probs = torch.zeros(0, len(self._labels))
+
+    def step(self, outputs: dict[str, Tensor]) -> None:
+        self._log_probs = torch.cat([self._log_probs, outputs["characters"]])
+
+    def partial(self) -> tuple[Word, ...]:
+        return align.words(align.best_spans(self._log_probs), self._labels, self._offset)
+
+    def end(self) -> tuple[Word, ...]:
+        return self.partial()
+
+
+@dataclass(frozen=True)
+class StreamConfig:
+    endpoint: EndpointConfig = EndpointConfig()
+    pre_roll: float = 0.5  # seconds before the first activity that an utterance begins with
+
+
+class Stream:
+    """One recording or microphone. Not to be shared between threads; the recognizer may be.
+
+    recognizer: with a model of one direction, or CheckpointError.
+    decoder: greedy if left out.
+    second_pass: hears each utterance as a whole when it has ended; its words are then the final ones.
+
+    >>> stream = Stream(Recognizer.load("english-streaming"))
+    >>> for event in stream.feed(samples): ...
+    """
+
+    def __init__(
+        self,
+        recognizer: Recognizer,
+        config: StreamConfig = StreamConfig(),
+        *,
+        decoder: StreamDecoder | None = None,
+        second_pass: Recognizer | None = None,
+    ) -> None:
+        recognizer.stream()  # an unsuitable model is found here, not at the first word
+        self._recognizer = recognizer
+        self._config = config
+        self._decoder = decoder or GreedyStreamDecoder(recognizer.checkpoint.labels["characters"])
+        self._second_pass = second_pass
+        self._reset()
+
+    def _reset(self) -> None:
+        self._activity = ActivityDetector()
+        self._pending = np.zeros(0, np.float32)  # less than one step
+        self._before = np.zeros(0, np.float32)  # what a coming utterance begins with
+        self._n_heard = 0  # samples of the stream, without the pending ones
+        self._last_active = 0  # sample after the last step with activity
+        self._utterance: _Utterance | None = None
+
+    def feed(self, samples: np.ndarray) -> list[Partial | Final]:
+        """What became known with these samples: 1-D float32 at 16 kHz, any number of them.
+
+        The events are the same however the samples are cut into blocks.
+        """
+        events: list[Partial | Final] = []
+        samples = np.concatenate([self._pending, samples], dtype=np.float32)
+        n_steps = len(samples) // STEP
+        for step in samples[: n_steps * STEP].reshape(n_steps, STEP):
+            events += self._hear(step)
+        self._pending = samples[n_steps * STEP :].copy()  # a view would keep the block alive
+        return events
+
+    def finish(self) -> list[Partial | Final]:
+        """What remains to be said when no more samples come; the stream is then as good as new."""
+        events = self._hear(self._pending)
+        if self._utterance is not None:
+            self._utterance.finish()
+            events += self._end(self._utterance.n_decoded)
+        self._reset()
+        return events
+
+    def _hear(self, samples: np.ndarray) -> list[Partial | Final]:
+        self._n_heard += len(samples)
+        activity = self._activity.feed(samples)
+        if activity is not None:
+            self._last_active = self._n_heard
+        if self._utterance is not None:
+            self._utterance.feed(samples)
+        else:
+            self._before = np.concatenate([self._before, samples])
+            if activity is None:
+                n_kept = round(self._config.pre_roll * SAMPLE_RATE)
+                self._before = self._before[max(0, len(self._before) - n_kept) :].copy()
+                return []
+            self._begin(self._before, len(self._before) - len(samples) + activity)
+        assert self._utterance is not None
+        return self._report(self._utterance)
+
+    def _begin(self, samples: np.ndarray, sound: int = 0) -> None:
+        """Begin an utterance with the last samples of the stream; the sound starts at number `sound`."""
+        start = self._n_heard - len(samples)
+        self._utterance = _Utterance(self._recognizer.stream(), self._decoder, start, sound)
+        self._utterance.feed(samples)
+
+    def _report(self, utterance: _Utterance) -> list[Partial | Final]:
+        endpoint, seconds = self._config.endpoint, utterance.n_decoded / SAMPLE_RATE
+        if endpoint.has_paused(seconds, utterance.last_word_end):
+            return self._end(utterance.n_decoded)
+        if endpoint.is_too_long(seconds):
+            # In the midst of speech: what is not certain yet is heard again in the next utterance.
+            return self._end(utterance.drop_tentative())
+        return utterance.changes()
+
+    def _end(self, n_samples: int) -> list[Partial | Final]:
+        """End the utterance after so many samples; if there is more to hear in the rest, begin another."""
+        utterance = self._utterance
+        assert utterance is not None
+        samples = utterance.samples
+        self._utterance, self._before = None, samples[n_samples:]
+        if n_samples < utterance.n_decoded or self._last_active > utterance.start + n_samples:
+            self._begin(self._before)
+        words = utterance.words if utterance.may_be_speech() else ()
+        if words and self._second_pass is not None:
+            transcript = self._second_pass.transcribe_blocks([samples[:n_samples]])
+            words = tuple(word.shifted(utterance.start / SAMPLE_RATE) for word in transcript.words)
+        if words:
+            return [Final(Segment.of(words))]
+        return [Partial((), ())] if utterance.is_shown else []
+
+
+class _Utterance:
+    """The samples of one utterance so far and what was made of them.
+
+    start: its first sample's number in the stream. sound: number of the first sample, in the
+    utterance, after its beginning was noticed.
+    """
+
+    def __init__(self, engine: TorchStream, decoder: StreamDecoder, start: int, sound: int) -> None:
+        self.start = start
+        self.n_decoded = 0  # samples that the decoder has heard, fewer than there are
+        self.is_shown = False  # whether any of its words have been reported
+        self._engine = engine
+        self._decoder = decoder
+        self._sound = sound
+        self._may_be_speech = False
+        self._blocks: list[np.ndarray] = []
+        self._n_samples = 0
+        self._committed: tuple[Word, ...] = ()
+        self._tentative: tuple[Word, ...] = ()
+        self._n_unchanged: list[int] = []  # of each tentative word: steps that agreed on it
+        self._has_changed = False
+        decoder.begin(start / SAMPLE_RATE)
+
+    @property
+    def samples(self) -> np.ndarray:
+        return np.concatenate(self._blocks)
+
+    @property
+    def words(self) -> tuple[Word, ...]:
+        return self._committed + self._tentative
+
+    @property
+    def last_word_end(self) -> float | None:
+        """Seconds from the utterance's beginning."""
+        return self.words[-1].end - self.start / SAMPLE_RATE if self.words else None
+
+    def feed(self, samples: np.ndarray) -> None:
+        self._blocks.append(samples)
+        self._n_samples += len(samples)
+        self._decode(samples, last=False)
+        self._agree(self._decoder.partial())
+
+    def finish(self) -> None:
+        """No more samples will come: decode what waits for its future context."""
+        self._decode(np.zeros(0, np.float32), last=True)
+        self._tentative = self._after_committed(self._decoder.end())
+
+    def _decode(self, samples: np.ndarray, *, last: bool) -> None:
+        outputs = self._engine.feed(samples, last=last)
+        self._decoder.step(outputs)
+        n_frames = len(outputs["characters"])
+        self.n_decoded = min(self.n_decoded + n_frames * GRID, self._n_samples)
+
+    def _after_committed(self, words: tuple[Word, ...]) -> tuple[Word, ...]:
+        if not self._committed:
+            return words
+        end = self._committed[-1].end
+        return tuple(word for word in words if (word.start + word.end) / 2 > end)
+
+    def _agree(self, words: tuple[Word, ...]) -> None:
+        """Commit the words that the last steps agree on, but never the last: it may grow."""
+        before = self._committed, [word.text for word in self._tentative]
+        words = self._after_committed(words)
+        counts: list[int] = []
+        for i, word in enumerate(words):
+            agrees = i < len(before[1]) and before[1][i] == word.text
+            counts.append(self._n_unchanged[i] + 1 if agrees else 1)
+        n_certain = 0
+        while n_certain < len(words) - 1 and counts[n_certain] >= _STEPS_UNCHANGED:
+            n_certain += 1
+        self._committed += words[:n_certain]
+        self._tentative, self._n_unchanged = words[n_certain:], counts[n_certain:]
+        if (self._committed, [word.text for word in self._tentative]) != before:
+            self._has_changed = True
+
+    def drop_tentative(self) -> int:
+        """The number of samples up to the last committed word, if there is one; all others are dropped."""
+        if not self._committed:
+            return self.n_decoded
+        self._tentative = ()
+        assert self.last_word_end is not None
+        return round(self.last_word_end * SAMPLE_RATE)
+
+    def may_be_speech(self) -> bool:
+        """Whether the level moves like that of speech: no text for noise that sets in suddenly."""
+        if not self._may_be_speech:
+            self._may_be_speech = may_hold_speech(self.samples[self._sound :])
+        return self._may_be_speech
+
+    def changes(self) -> list[Partial | Final]:
+        """The words so far as one event, if they are others than those reported before."""
+        is_long_enough = self._n_samples - self._sound >= _SHORTEST_SOUND * SAMPLE_RATE
+        if not self._has_changed or not is_long_enough or not self.may_be_speech():
+            return []
+        self._has_changed, self.is_shown = False, True
+        return [Partial(self._committed, self._tentative)]
