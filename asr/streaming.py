@@ -113,8 +113,8 @@ class Stream:
         samples = np.concatenate([self._pending, samples], dtype=np.float32)
         n_steps = len(samples) // STEP
         for step in samples[: n_steps * STEP].reshape(n_steps, STEP):
-            events += self._hear(step)
-        self._pending = samples[n_steps * STEP :].copy()  # a view would keep the block alive
+            events += self._hear(step.copy())  # a view would keep the whole block alive
+        self._pending = samples[n_steps * STEP :].copy()
         return events
 
     def finish(self) -> list[Partial | Final]:
