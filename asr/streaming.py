@@ -91,7 +91,7 @@ class Stream:
     ) -> None:
         recognizer.stream()  # an unsuitable model is found here, not at the first word
         self._recognizer = recognizer
-        self._config = config
+        self.config = config
         self._decoder = decoder or GreedyStreamDecoder(recognizer.checkpoint.labels["characters"])
         self._second_pass = second_pass
         self._reset()
@@ -136,7 +136,7 @@ class Stream:
         else:
             self._before = np.concatenate([self._before, samples])
             if activity is None:
-                n_kept = round(self._config.pre_roll * SAMPLE_RATE)
+                n_kept = round(self.config.pre_roll * SAMPLE_RATE)
                 self._before = self._before[max(0, len(self._before) - n_kept) :].copy()
                 return []
             self._begin(self._before, len(self._before) - len(samples) + activity)
@@ -150,7 +150,7 @@ class Stream:
         self._utterance.feed(samples)
 
     def _report(self, utterance: _Utterance) -> list[Partial | Final]:
-        endpoint, seconds = self._config.endpoint, utterance.n_decoded / SAMPLE_RATE
+        endpoint, seconds = self.config.endpoint, utterance.n_decoded / SAMPLE_RATE
         if endpoint.has_paused(seconds, utterance.last_word_end):
             return self._end(utterance.n_decoded)
         if endpoint.is_too_long(seconds):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import math
 import os
 import sys
 import time
@@ -16,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from asr import arguments
 from asr.errors import AsrError, ExitStatus, OutputError, UsageError
 from asr.formats import FORMATS, render
 from asr.transcript import Segment, Transcript
@@ -90,10 +90,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     model.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: auto)"
     )
-    model.add_argument("-t", "--threads", type=_count, metavar="N", help="CPU threads")
+    model.add_argument("-t", "--threads", type=arguments.count, metavar="N", help="CPU threads")
     model.add_argument(
         "--batch-size",
-        type=_count,
+        type=arguments.count,
         default=8,
         metavar="N",
         help="pieces of a recording computed at once: more is faster and needs more memory"
@@ -112,10 +112,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="mix all, transcribe each apart, or take the Nth, from 1 (default: mix)",
     )
     audio.add_argument(
-        "--offset", type=_offset, default=0.0, metavar="SECONDS", help="begin here (default: 0)"
+        "--offset", type=arguments.seconds, default=0.0, metavar="SECONDS", help="begin here (default: 0)"
     )
     audio.add_argument(
-        "--duration", type=_duration, metavar="SECONDS", help="stop after so much (default: all)"
+        "--duration",
+        type=arguments.positive_seconds,
+        metavar="SECONDS",
+        help="stop after so much (default: all)",
     )
     audio.add_argument(
         "--raw",
@@ -123,7 +126,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="standard input is mono 16-bit little-endian samples without a header",
     )
     audio.add_argument(
-        "--sample-rate", type=_count, metavar="HZ", help="of the raw samples (default: 16000)"
+        "--sample-rate", type=arguments.count, metavar="HZ", help="of the raw samples (default: 16000)"
     )
 
 
@@ -137,36 +140,12 @@ def _formats(text: str) -> list[str]:
     return [format for name in names for format in (FORMATS if name == "all" else (name,))]
 
 
-def _count(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 1 or more")
-    return int(text)
-
-
 def _channels(text: str) -> str | int:
     if text in {"mix", "split"}:
         return text
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not mix, split or a number from 1 on")
     return int(text)
-
-
-def _offset(text: str) -> float:
-    return _seconds(text, "0 or more", lambda seconds: seconds >= 0)
-
-
-def _duration(text: str) -> float:
-    return _seconds(text, "more than 0", lambda seconds: seconds > 0)
-
-
-def _seconds(text: str, wanted: str, is_allowed: Callable[[float], bool]) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not math.isfinite(seconds) or not is_allowed(seconds):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a time in seconds, {wanted}")
-    return seconds
 
 
 @dataclass(frozen=True)
