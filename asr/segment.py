@@ -7,8 +7,6 @@ join into one sequence as if the recording had been heard whole.
 
 from __future__ import annotations
 
-import math
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -118,45 +116,3 @@ ENDPOINT_MODES: Mapping[str, EndpointConfig] = {
         rule3_min_utterance_length=30.0,
     ),
 }
-
-
-@dataclass(frozen=True)
-class ActivityConfig:
-    floor_db: float = -75.0  # of full scale: below is silence
-    margin_db: float = 8.0  # above the noise: syllables stand out more, fans and hiss waver less
-    smoothing: float = 0.05  # seconds over which the level is averaged
-    memory: float = 3.0  # seconds after which a new steady noise counts as noise
-    shortest: float = 0.05  # seconds; less is a click
-
-
-class ActivityDetector:
-    """Whether sound that arrives stands out of its background, like speech; steady noise does not.
-
-    The background is the lowest level of the last seconds (Martin 2001, minimum statistics, without
-    its corrections for bias).
-    """
-
-    def __init__(self, config: ActivityConfig = ActivityConfig()) -> None:
-        self._config = config
-        n_hops = round(config.smoothing * SAMPLE_RATE / _HOP)
-        self._powers: deque[float] = deque(maxlen=n_hops)
-        self._levels: deque[float] = deque(maxlen=round(config.memory * SAMPLE_RATE / _HOP))
-        self._n_loud = 0  # hops in a row
-
-    def feed(self, samples: np.ndarray) -> int | None:
-        """The first of these samples at which activity is certain, None without any.
-
-        All but the last block hold a multiple of 10 ms; what is left of the last is not looked at.
-        """
-        config = self._config
-        found = None
-        hops = samples[: len(samples) // _HOP * _HOP].reshape(-1, _HOP)
-        for i, power in enumerate(np.square(hops).mean(1).tolist(), start=1):
-            self._powers.append(power)
-            mean = sum(self._powers) / len(self._powers)
-            self._levels.append(10 * math.log10(mean + 1e-10))
-            threshold = max(config.floor_db, min(self._levels) + config.margin_db)
-            self._n_loud = self._n_loud + 1 if self._levels[-1] > threshold else 0
-            if found is None and self._n_loud * _HOP >= config.shortest * SAMPLE_RATE:
-                found = i * _HOP
-        return found

@@ -1,9 +1,9 @@
 """Stream: samples as they arrive -> partial and final transcripts. It owns all state of a recording.
 
-Sound is looked at in steps of 160 ms. While nothing stands out of the background, only the last half
-second is kept: silence and noise cost nothing and give nothing. When something does, an utterance
-begins with that half second, so that no first word is lost; it runs through the model and the decoder
-step by step until an endpoint rule ends it. Nothing that is kept grows with the recording.
+Sound is looked at in steps of 160 ms. While there is no speech in it, only the last second is kept:
+silence and noise cost next to nothing and give nothing. When speech begins, an utterance begins with
+that second, so that no first word is lost; it runs through the model and the decoder step by step until
+an endpoint rule ends it. Nothing that is kept grows with the recording.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from asr import align
 from asr.engine import TorchStream
 from asr.labels import Labels
 from asr.recognizer import Recognizer
-from asr.segment import GRID, SAMPLE_RATE, ActivityDetector, EndpointConfig, may_hold_speech
+from asr.segment import GRID, SAMPLE_RATE, EndpointConfig
 from asr.transcript import Final, Partial, Segment, Word
+from asr.vad import CHUNK, SpeechDetector
 
 STEP = 4 * GRID  # samples: 160 ms
 _STEPS_UNCHANGED = 3  # that agree on a word before it is committed
-_SHORTEST_SOUND = 0.3  # seconds; less does not show whether its level moves like that of speech
 
 
 class StreamDecoder(Protocol):
@@ -67,7 +67,7 @@ class GreedyStreamDecoder:
 @dataclass(frozen=True)
 class StreamConfig:
     endpoint: EndpointConfig = EndpointConfig()
-    pre_roll: float = 0.5  # seconds before the first activity that an utterance begins with
+    pre_roll: float = 1.0  # seconds before speech is noticed that an utterance begins with
 
 
 class Stream:
@@ -94,14 +94,15 @@ class Stream:
         self.config = config
         self._decoder = decoder or GreedyStreamDecoder(recognizer.checkpoint.labels["characters"])
         self._second_pass = second_pass
+        self._detector = SpeechDetector()
         self._reset()
 
     def _reset(self) -> None:
-        self._activity = ActivityDetector()
+        self._detector.reset()
         self._pending = np.zeros(0, np.float32)  # less than one step
         self._before = np.zeros(0, np.float32)  # what a coming utterance begins with
         self._n_heard = 0  # samples of the stream, without the pending ones
-        self._last_active = 0  # sample after the last step with activity
+        self._last_speech = 0  # sample after the last step that had speech in it
         self._utterance: _Utterance | None = None
 
     def feed(self, samples: np.ndarray) -> list[Partial | Final]:
@@ -128,26 +129,25 @@ class Stream:
 
     def _hear(self, samples: np.ndarray) -> list[Partial | Final]:
         self._n_heard += len(samples)
-        activity = self._activity.feed(samples)
-        if activity is not None:
-            self._last_active = self._n_heard
+        has_speech = self._detector.feed(np.pad(samples, (0, -len(samples) % CHUNK)))
+        if has_speech:
+            self._last_speech = self._n_heard
         if self._utterance is not None:
             self._utterance.feed(samples)
-        else:
-            self._before = np.concatenate([self._before, samples])
-            if activity is None:
-                n_kept = round(self.config.pre_roll * SAMPLE_RATE)
-                self._before = self._before[max(0, len(self._before) - n_kept) :].copy()
-                return []
-            self._begin(self._before, len(self._before) - len(samples) + activity)
-        assert self._utterance is not None
-        return self._report(self._utterance)
+            return self._report(self._utterance)
+        self._before = np.concatenate([self._before, samples])
+        if has_speech:
+            return self._report(self._begin(self._before))
+        n_kept = round(self.config.pre_roll * SAMPLE_RATE)
+        self._before = self._before[max(0, len(self._before) - n_kept) :].copy()
+        return []
 
-    def _begin(self, samples: np.ndarray, sound: int = 0) -> None:
-        """Begin an utterance with the last samples of the stream; the sound starts at number `sound`."""
+    def _begin(self, samples: np.ndarray) -> _Utterance:
+        """An utterance that begins with the last samples of the stream."""
         start = self._n_heard - len(samples)
-        self._utterance = _Utterance(self._recognizer.stream(), self._decoder, start, sound)
+        self._utterance = _Utterance(self._recognizer.stream(), self._decoder, start)
         self._utterance.feed(samples)
+        return self._utterance
 
     def _report(self, utterance: _Utterance) -> list[Partial | Final]:
         endpoint, seconds = self.config.endpoint, utterance.n_decoded / SAMPLE_RATE
@@ -164,9 +164,9 @@ class Stream:
         assert utterance is not None
         samples = utterance.samples
         self._utterance, self._before = None, samples[n_samples:]
-        if n_samples < utterance.n_decoded or self._last_active > utterance.start + n_samples:
+        if n_samples < utterance.n_decoded or self._last_speech > utterance.start + n_samples:
             self._begin(self._before)
-        words = utterance.words if utterance.may_be_speech() else ()
+        words = utterance.words
         if words and self._second_pass is not None:
             transcript = self._second_pass.transcribe_blocks([samples[:n_samples]])
             words = tuple(word.shifted(utterance.start / SAMPLE_RATE) for word in transcript.words)
@@ -176,20 +176,14 @@ class Stream:
 
 
 class _Utterance:
-    """The samples of one utterance so far and what was made of them.
+    """The samples of one utterance so far and what was made of them; start: its place in the stream."""
 
-    start: its first sample's number in the stream. sound: number of the first sample, in the
-    utterance, after its beginning was noticed.
-    """
-
-    def __init__(self, engine: TorchStream, decoder: StreamDecoder, start: int, sound: int) -> None:
+    def __init__(self, engine: TorchStream, decoder: StreamDecoder, start: int) -> None:
         self.start = start
         self.n_decoded = 0  # samples that the decoder has heard, fewer than there are
         self.is_shown = False  # whether any of its words have been reported
         self._engine = engine
         self._decoder = decoder
-        self._sound = sound
-        self._may_be_speech = False
         self._blocks: list[np.ndarray] = []
         self._n_samples = 0
         self._committed: tuple[Word, ...] = ()
@@ -258,16 +252,9 @@ class _Utterance:
         assert self.last_word_end is not None
         return round(self.last_word_end * SAMPLE_RATE)
 
-    def may_be_speech(self) -> bool:
-        """Whether the level moves like that of speech: no text for noise that sets in suddenly."""
-        if not self._may_be_speech:
-            self._may_be_speech = may_hold_speech(self.samples[self._sound :])
-        return self._may_be_speech
-
     def changes(self) -> list[Partial | Final]:
         """The words so far as one event, if they are others than those reported before."""
-        is_long_enough = self._n_samples - self._sound >= _SHORTEST_SOUND * SAMPLE_RATE
-        if not self._has_changed or not is_long_enough or not self.may_be_speech():
+        if not self._has_changed:
             return []
         self._has_changed, self.is_shown = False, True
         return [Partial(self._committed, self._tentative)]

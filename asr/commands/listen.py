@@ -119,9 +119,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     endpoint.add_argument(
         "--pre-roll",
         type=arguments.seconds,
-        default=0.5,
+        default=1.0,
         metavar="SECONDS",
-        help="sound before the first word that is heard with it (default: 0.5)",
+        help="sound from before speech was noticed that is heard with it (default: 1)",
     )
 
     output = parser.add_argument_group("output")
