@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 _LATENCY = 0.1  # seconds that the device may collect; PortAudio chooses the size of its blocks
 _QUEUE_SECONDS = 30.0  # of sound that may wait to be recognised
 _PATIENCE = 3.0  # seconds without a sample after which a device is taken for lost
+_TAIL = 0.3  # seconds that sound takes at most from the air to here
 _PAUSE = 0.1  # seconds between two looks at a device that is away
 _RETRY_SECONDS = 1.0  # between two attempts to open it again
 _USUAL_RATES = (48_000, 44_100, 16_000)  # Hz, for a device that does not record at the rate it names
@@ -107,7 +108,7 @@ class Microphone:
         self._wanted = device
         self._wanted_rate = sample_rate
         self._channel = None if channels == "mix" else int(channels) - 1
-        self._is_stopping = False
+        self._end: float | None = None  # on the monotonic clock
         self._stream: Any = None
         # Each counter is written by one thread only.
         self._blocks: queue.SimpleQueue[np.ndarray] = queue.SimpleQueue()
@@ -131,22 +132,25 @@ class Microphone:
         self._close()
 
     def stop(self) -> None:
-        """End the recording; the iterator still gives what has been recorded. For signal handlers too."""
-        self._is_stopping = True
+        """End the recording; the iterator still gives what was said until now. For signal handlers too."""
+        self._end = time.monotonic() + _TAIL
+
+    @property
+    def _is_over(self) -> bool:
+        return self._end is not None and time.monotonic() >= self._end
 
     def __iter__(self) -> Iterator[Samples]:
-        while not self._is_stopping:
+        yield from resample(self._recorded(), self._rate)
+        while not self._is_over:
+            logger.warning("%s: lost; waiting for it to return", self.name)
+            yield from self._until_back()
             yield from resample(self._recorded(), self._rate)
-            if not self._is_stopping:
-                logger.warning("%s: lost; waiting for it to return", self.name)
-                yield from self._until_back()
-        self._close()
 
     def _recorded(self) -> Iterator[Samples]:
         """Mono blocks at the device's rate until it is lost, or what is left after stop()."""
         last = time.monotonic()
         while True:
-            is_over = self._is_stopping or not (self._stream and self._stream.active)
+            is_over = self._is_over or not (self._stream and self._stream.active)
             if is_over:
                 self._close()
             try:
@@ -164,7 +168,7 @@ class Microphone:
         """Silence at the pace of the clock until the device is open again."""
         self._close()
         last = next_attempt = time.monotonic()
-        while not self._is_stopping:
+        while not self._is_over:
             time.sleep(_PAUSE)
             now = time.monotonic()
             yield np.zeros(round((now - last) * SAMPLE_RATE), np.float32)

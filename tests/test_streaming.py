@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import tracemalloc
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -173,9 +174,11 @@ def test_what_is_kept_does_not_grow(recognizer: Recognizer, speech: np.ndarray) 
     half_minute = np.concatenate([speech, silence(2), speech, silence(5, 0.01), silence(15)])
     tracemalloc.start()
     stream.feed(half_minute)
+    gc.collect()
     before = tracemalloc.get_traced_memory()[0]
     for _ in range(3):
         stream.feed(half_minute)
+    gc.collect()
     grown = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
     assert grown < 30_000  # bytes; half a second of samples
