@@ -12,11 +12,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from asr import config
 from asr.audio import read_audio
 from asr.errors import CheckpointError
+from asr.model import AcousticModel
 from asr.recognizer import Recognizer
 from asr.segment import EndpointConfig
 from asr.streaming import STEP, Stream, StreamConfig
+from asr.training.trainer import RunConfig
 from asr.transcript import Final, Partial, Word
 from tests.conftest import SENTENCE, SENTENCE_WORDS
 
@@ -161,8 +164,8 @@ def test_speech_without_a_pause_is_divided_and_no_word_is_lost_or_doubled(
     recognizer: Recognizer, speech: np.ndarray
 ) -> None:
     """Words that are not yet certain when an utterance gets too long are heard again in the next."""
-    config = StreamConfig(EndpointConfig(rule3_min_utterance_length=3.0))
-    events = events_of(Stream(recognizer, config, decoder=SpeakingClock()), np.tile(speech, 6))
+    divided = StreamConfig(EndpointConfig(rule3_min_utterance_length=3.0))
+    events = events_of(Stream(recognizer, divided, decoder=SpeakingClock()), np.tile(speech, 6))
     finals = [event.segment for event in events if isinstance(event, Final)]
     assert len(finals) >= 4 and all(final.end - final.start <= 3.2 for final in finals)
     spoken = [int(word.text) for final in finals for word in final.words]
@@ -289,3 +292,9 @@ def test_a_second_pass_replaces_the_words_when_the_utterance_has_ended(
 def test_a_bidirectional_model_cannot_listen(tiny_checkpoint: Path) -> None:
     with pytest.raises(CheckpointError, match="one direction"):
         Stream(Recognizer.load(tiny_checkpoint))
+
+
+def test_the_recipe_for_listening_makes_a_model_that_can() -> None:
+    run = config.load(Path(__file__).parent.parent / "recipes/english/streaming.toml", [], RunConfig)
+    AcousticModel(run.model).initial_state()
+    assert run.model.lookahead == 8

@@ -6,6 +6,7 @@ import argparse
 import sys
 from typing import Any
 
+from asr import arguments
 from asr.errors import ExitStatus
 
 
@@ -18,7 +19,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("config", metavar="CONFIG.toml")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="e.g. training.seed=2")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    parser.add_argument("-t", "--threads", type=_count, metavar="N", help="CPU threads")
+    parser.add_argument("-t", "--threads", type=arguments.count, metavar="N", help="CPU threads")
     parser.add_argument("--restart", action="store_true", help="begin anew instead of resuming")
     return parser
 
@@ -49,12 +50,6 @@ def run(args: argparse.Namespace) -> ExitStatus:
     if is_writer:
         print(f"{resolved.output}/best.safetensors")
     return ExitStatus.OK
-
-
-def _count(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 1 or more")
-    return int(text)
 
 
 class _Progress:
