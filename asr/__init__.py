@@ -11,10 +11,18 @@ A file goes through these rooms, in this order:
     transcript     Word, Segment, Transcript
     formats        Transcript -> txt, json, jsonl, srt, vtt, tsv, ctm
 
+A microphone goes another way, with the same features, model, labels and transcripts:
+
+    microphone     live sound -> 16 kHz mono blocks
+    vad            whether there is speech in it
+    streaming      blocks -> partial and final transcripts, with all state of the recording
+
 checkpoint keeps a model in one file, engine runs it, recognizer joins all of this; labels and text turn
 words into label ids. training/ makes models from manifests, which preparation makes and validation
-checks; evaluation counts the models' errors. commands/ has one file a verb and cli the command tree;
-config reads TOML into the dataclass beside each room.
+checks; evaluation counts the models' errors, simulation measures how a stream would do live. lm makes
+language models; pronouncer gives phones to words that no lexicon has. commands/ has one file a verb,
+arguments the values of its options, and cli the command tree; config reads TOML into the dataclass beside
+each room.
 
     >>> from asr import Recognizer
     >>> Recognizer.load().transcribe("talk.mp3").text
@@ -27,12 +35,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from asr.recognizer import Recognizer as Recognizer
+    from asr.streaming import Stream as Stream
+    from asr.transcript import Final as Final
+    from asr.transcript import Partial as Partial
     from asr.transcript import Segment as Segment
     from asr.transcript import Transcript as Transcript
     from asr.transcript import Word as Word
 
 __version__ = "0.1.0"
-__all__ = ["Recognizer", "Segment", "Transcript", "Word"]
+__all__ = ["Final", "Partial", "Recognizer", "Segment", "Stream", "Transcript", "Word"]
 
 # OpenMP reads these when torch is imported. Threads that spin while they wait make an LSTM up to ten
 # times slower as soon as another process wants one of the cores; threads that sleep cost little.
@@ -40,8 +51,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 _HOMES = {
+    "Final": "asr.transcript",
+    "Partial": "asr.transcript",
     "Recognizer": "asr.recognizer",
     "Segment": "asr.transcript",
+    "Stream": "asr.streaming",
     "Transcript": "asr.transcript",
     "Word": "asr.transcript",
 }

@@ -23,7 +23,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from asr.errors import AudioError, UsageError
+from asr.errors import AudioError, OutputError, UsageError
 
 Samples = NDArray[np.float32]
 
@@ -191,7 +191,7 @@ def open_audio(
             seconds = (n_left if count is None else min(n_left, count)) / rate
 
         pieces = _take(count, decoder.pieces(start, channel))
-        pieces = _resample(_check_finite(pieces, start, rate, name), rate)
+        pieces = resample(_check_finite(pieces, start, rate, name), rate)
         blocks = _regroup(pieces, max(1, round(block_seconds * SAMPLE_RATE)))
         first = next(blocks, None)
         if first is None:
@@ -217,6 +217,41 @@ def read_audio(
         raw_sample_rate=raw_sample_rate,
     ) as reader:
         return np.concatenate(list(reader))
+
+
+@contextmanager
+def write_audio(path: str | Path) -> Iterator[Callable[[Samples], None]]:
+    """A function that appends 16 kHz mono samples to a 16-bit WAV or FLAC file, as its name says.
+
+    The file gets its name when the context ends, also by an error: what was recorded is not lost.
+    Raises UsageError for another kind of file, OutputError when it cannot be written.
+    """
+    import soundfile
+
+    path = Path(path)
+    if path.suffix.lower() not in {".wav", ".flac"}:
+        raise UsageError(f"{path}: recordings are saved as .wav or .flac; choose such a name")
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+
+    def failed(error: Exception) -> OutputError:
+        reason = " ".join(str(error).split())
+        return OutputError(f"{path}: cannot be written ({reason}); check the folder and the disk")
+
+    def append(samples: Samples) -> None:
+        try:
+            file.write(samples)
+        except (soundfile.SoundFileError, OSError) as error:
+            raise failed(error) from error
+
+    try:
+        file = soundfile.SoundFile(temporary, "w", SAMPLE_RATE, channels=1, subtype="PCM_16")
+    except (soundfile.SoundFileError, OSError) as error:
+        raise failed(error) from error
+    try:
+        with file:
+            yield append
+    finally:
+        os.replace(temporary, path)
 
 
 def _channel_index(channels: str | int) -> int | None:
@@ -357,7 +392,7 @@ class _SoundFileDecoder:
             if not len(frames):
                 break
             position += len(frames)
-            yield _to_mono(frames, channel)
+            yield to_mono(frames, channel)
         # Only FLAC always states its length exactly: cut between two of its frames, it just ends.
         if self._file.format == "FLAC" and self.n_frames is not None and position < self.n_frames:
             raise self._damaged(position)
@@ -496,7 +531,7 @@ class _ContainerDecoder:
                     f" {position / rate:.2f} s; use another one or mix"
                 )
             position += len(samples)
-            yield _to_mono(samples, channel)
+            yield to_mono(samples, channel)
 
     def close(self) -> None:
         self._container.close()
@@ -516,7 +551,7 @@ def _frame_samples(frame: Any) -> NDArray[Any]:
     return values.astype(np.float32, copy=False)
 
 
-def _to_mono(frames: NDArray[Any], channel: int | None) -> Samples:
+def to_mono(frames: NDArray[Any], channel: int | None) -> Samples:
     if frames.shape[1] == 1:
         return frames[:, 0]
     if channel is not None:
@@ -565,7 +600,7 @@ def _check_finite(
         position += len(piece)
 
 
-def _resample(pieces: Iterator[Samples], rate: int) -> Iterator[Samples]:
+def resample(pieces: Iterator[Samples], rate: int) -> Iterator[Samples]:
     if rate == SAMPLE_RATE:
         yield from pieces
         return

@@ -20,6 +20,7 @@ from asr.errors import AsrError, ExitStatus, UsageError
 # Verb, the same as its file in asr/commands -> what `asr --help` says of it.
 VERBS = {
     "transcribe": "turn recordings into text",
+    "listen": "turn what a microphone hears into text, while it is said",
     "data": "make and check manifests of recordings",
     "train": "train a model from a configuration file",
     "evaluate": "measure the word error rate of a model on a manifest",

@@ -1,4 +1,4 @@
-"""Samples -> log-probabilities with torch, on the CPU or on CUDA."""
+"""Samples -> log-probabilities with torch, on the CPU or on CUDA, whole or step by step."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from asr.checkpoint import Checkpoint
 from asr.errors import UsageError
+from asr.features import LogMel
+from asr.model import AcousticModel
 
 
 class TorchEngine:
@@ -36,3 +38,27 @@ class TorchEngine:
             {name: output[i, : n_frames[i]].cpu().numpy() for name, output in outputs.items()}
             for i in range(len(recordings))
         ]
+
+    def stream(self) -> TorchStream:
+        """A fresh pass over one utterance; only for a model of one direction."""
+        return TorchStream(self._front_end, self._model, self.device)
+
+
+class TorchStream:
+    """Log-probabilities of one utterance as its samples arrive, equal to those of the whole."""
+
+    def __init__(self, front_end: LogMel, model: AcousticModel, device: torch.device) -> None:
+        self._frames = front_end.stream()
+        self._model = model
+        self._device = device
+        self._state = model.initial_state()
+
+    @torch.inference_mode()
+    def feed(self, samples: np.ndarray, *, last: bool = False) -> dict[str, np.ndarray]:
+        """{output name: (frames', labels)}: what became certain with these samples.
+
+        samples: float32 at 16 kHz, any number. last: no more will come.
+        """
+        frames = self._frames.feed(torch.from_numpy(samples).to(self._device))
+        outputs, self._state = self._model.step(frames[None], self._state, last=last)
+        return {name: output[0].cpu().numpy() for name, output in outputs.items()}

@@ -22,6 +22,10 @@ class AudioError(AsrError):
     """An audio source is missing, unreadable, damaged, or holds no sound that can be decoded."""
 
 
+class MicrophoneError(AsrError):
+    """There is no microphone, or it cannot be opened."""
+
+
 class ManifestError(AsrError):
     """A manifest, lexicon or text file is missing or has a line that cannot be used."""
 

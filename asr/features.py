@@ -75,7 +75,7 @@ class FeatureStream:
 
     def __init__(self, front_end: LogMel) -> None:
         self._front_end = front_end
-        self._pending = torch.zeros(0)
+        self._pending = front_end.mean.new_zeros(0)
 
     def feed(self, samples: Tensor) -> Tensor:
         """(samples,) -> (frames, mels): all frames that became complete, perhaps none."""

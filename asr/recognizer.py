@@ -16,7 +16,8 @@ from asr.audio import SAMPLE_RATE, open_audio
 from asr.checkpoint import Checkpoint
 from asr.decoding.decoder import DecoderFactory, DecoderOptions, find_language
 from asr.decoding.language import Language
-from asr.engine import TorchEngine
+from asr.engine import TorchEngine, TorchStream
+from asr.errors import CheckpointError
 from asr.labels import BLANK, SPACE_SYMBOL
 from asr.pronouncer import Pronouncer
 from asr.segment import GRID, cut, may_hold_speech
@@ -133,6 +134,15 @@ class Recognizer:
                 if not may_hold_speech(piece.samples[piece.first * GRID : last]):
                     kept = {name: _only_blanks(output) for name, output in kept.items()}
                 yield kept
+
+    def stream(self) -> TorchStream:
+        """A fresh pass over one utterance, step by step; CheckpointError if the model cannot do that."""
+        if self.checkpoint.model.config.bidirectional:
+            raise CheckpointError(
+                f"{self.name}: is bidirectional, so it hears only whole recordings; listening needs a"
+                " model of one direction (recipes/english/streaming.toml trains one)"
+            )
+        return self._engine.stream()
 
     def _gaps(self, log_probs: np.ndarray) -> list[tuple[int, int]]:
         """Runs [start, end) of frames whose likeliest label is no sound."""

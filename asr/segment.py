@@ -7,7 +7,7 @@ join into one sequence as if the recording had been heard whole.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,3 +83,36 @@ def may_hold_speech(samples: np.ndarray, *, floor_db: float = -75.0, movement_db
     if high < floor_db:
         return False
     return len(level) < 30 or float(high - low) >= movement_db
+
+
+@dataclass(frozen=True)
+class EndpointConfig:
+    """When an utterance of a stream ends; the rules and their defaults are those of Kaldi's online
+    decoders. The utterance's length also bounds what a stream keeps in memory.
+    """
+
+    rule1_min_trailing_silence: float = 2.4  # seconds without a word, when there was none at all
+    rule2_min_trailing_silence: float = 1.2  # seconds since the last word
+    rule3_min_utterance_length: float = 20.0  # seconds; training heard nothing longer
+
+    def has_paused(self, seconds: float, last_word_end: float | None) -> bool:
+        """Whether the speaker is done, after so many seconds with the last word, if any, ending there."""
+        if last_word_end is None:
+            return seconds >= self.rule1_min_trailing_silence
+        return seconds - last_word_end >= self.rule2_min_trailing_silence
+
+    def is_too_long(self, seconds: float) -> bool:
+        """Whether the utterance ends although the speaker goes on."""
+        return seconds >= self.rule3_min_utterance_length
+
+
+ENDPOINT_MODES: Mapping[str, EndpointConfig] = {
+    "default": EndpointConfig(),
+    "short": EndpointConfig(rule1_min_trailing_silence=1.6, rule2_min_trailing_silence=0.6),
+    "long": EndpointConfig(rule1_min_trailing_silence=3.6, rule2_min_trailing_silence=2.0),
+    "very-long": EndpointConfig(
+        rule1_min_trailing_silence=6.0,
+        rule2_min_trailing_silence=4.0,
+        rule3_min_utterance_length=30.0,
+    ),
+}

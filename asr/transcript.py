@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -14,6 +14,10 @@ class Word:
     end: float
     probability: float
 
+    def shifted(self, seconds: float) -> Word:
+        """The same word so much later."""
+        return replace(self, start=self.start + seconds, end=self.end + seconds)
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -24,9 +28,46 @@ class Segment:
     words: tuple[Word, ...]
     channel: int | None = None
 
+    @classmethod
+    def of(cls, words: tuple[Word, ...]) -> Segment:
+        """The segment that these words fill; there is at least one."""
+        return cls(words[0].start, words[-1].end, words)
+
     @property
     def text(self) -> str:
         return " ".join(word.text for word in self.words)
+
+    def shifted(self, seconds: float) -> Segment:
+        """The same segment so much later."""
+        words = tuple(word.shifted(seconds) for word in self.words)
+        return replace(self, start=self.start + seconds, end=self.end + seconds, words=words)
+
+
+@dataclass(frozen=True)
+class Partial:
+    """What a stream has heard of an utterance that goes on; both empty when it came to nothing.
+
+    Words move from tentative to committed and never back. A committed word stays as it is; only a
+    second pass replaces it, in the Final.
+    """
+
+    committed: tuple[Word, ...]
+    tentative: tuple[Word, ...]
+
+    @property
+    def words(self) -> tuple[Word, ...]:
+        return self.committed + self.tentative
+
+    @property
+    def text(self) -> str:
+        return " ".join(word.text for word in self.words)
+
+
+@dataclass(frozen=True)
+class Final:
+    """An utterance that has ended, with at least one word. Times count from the stream's beginning."""
+
+    segment: Segment
 
 
 @dataclass(frozen=True)

@@ -79,8 +79,9 @@ class Environment:
             time_ns = max(path.stat().st_mtime_ns for path in definition)
             checksum = hashlib.sha256(b"\0".join(path.read_bytes() for path in definition))
             present = Stamp.read(self.venv) if self._python_works() else None
-            # bin/asr does not take from bin/check what it has installed.
-            extras = extras or (present.extras if present else "")
+            # Neither bin/asr nor bin/check takes from the other what it has installed.
+            if present:
+                extras = ",".join(dict.fromkeys(filter(None, f"{present.extras},{extras}".split(","))))
             wanted = Stamp(str(self.root), extras, checksum.hexdigest())
             if present != wanted:
                 self._install(present, wanted, lock)

@@ -22,7 +22,7 @@ environment_is_ready() {
     [ "$root/pyproject.toml" -nt "$stamp" ] && return 1
     { IFS= read -r stamped_root && IFS= read -r stamped_extras; } <"$stamp" || return 1
     [ "$stamped_root" = "$root" ] || return 1
-    [ -z "$1" ] || [ "$stamped_extras" = "$1" ]
+    case ",$stamped_extras," in *",${1:-$stamped_extras},"*) ;; *) return 1 ;; esac
 }
 
 # Sets $python to a suitable interpreter that can make virtual environments.
@@ -59,16 +59,42 @@ except ImportError:
         exit 1
     fi
     echo "$1: first use: installing Debian's $package, which $python needs for virtual environments" >&2
-    DEBIAN_FRONTEND=noninteractive
-    export DEBIAN_FRONTEND
-    # Its list of packages may be old or missing. Another bin/asr may be doing the same: wait for it.
-    if ! output=$(
-        apt-get update -qq </dev/null 2>&1
-        apt-get install -y -qq --no-install-recommends -o DPkg::Lock::Timeout=600 "$package" \
-            </dev/null 2>&1
-    ) || ! "$python" -I -c "$probe"; then
+    if ! apt_install "$package" || ! "$python" -I -c "$probe"; then
         echo "$output" >&2
         echo "$1: could not install $package; see above" >&2
         exit 1
+    fi
+}
+
+# apt_install PACKAGE...: sets $output to what apt-get said.
+apt_install() {
+    # Its list of packages may be old or missing. Another bin/asr may be doing the same: wait for it.
+    output=$(
+        DEBIAN_FRONTEND=noninteractive
+        export DEBIAN_FRONTEND
+        apt-get update -qq </dev/null 2>&1
+        apt-get install -y -qq --no-install-recommends -o DPkg::Lock::Timeout=600 "$@" </dev/null 2>&1
+    )
+}
+
+# want_packages NAME FILE: installs the Debian packages that FILE lists, where that is possible.
+# Where it is not, NAME says so and goes on: the tests that need them are skipped.
+want_packages() {
+    missing=
+    for package in $(sed 's/#.*//' "$2"); do
+        [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] ||
+            missing="$missing $package"
+    done
+    [ -z "$missing" ] && return
+    if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+        echo "$1: without$missing some tests are skipped; on Debian or Ubuntu run" \
+            "'sudo apt-get install$missing'" >&2
+        return
+    fi
+    echo "$1: first use: installing Debian's$missing, which some tests need" >&2
+    # shellcheck disable=SC2086  # a list of names
+    if ! apt_install $missing; then
+        echo "$output" >&2
+        echo "$1: could not install them; the tests that need them are skipped" >&2
     fi
 }

@@ -59,3 +59,65 @@ def own_random_numbers_and_one_thread() -> Iterator[None]:
     with torch.random.fork_rng():
         yield
     torch.set_num_threads(n_threads)
+
+
+SENTENCE = Path(__file__).parent / "data" / "1462-170142-0003.flac"
+SENTENCE_WORDS = "the room was empty when he entered"
+
+
+@pytest.fixture(scope="session")
+def parrot(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model file of one direction that has learned one recording by heart, in seconds."""
+    import numpy as np
+    import torch.nn.functional as F
+    from torch.nn.utils.rnn import pad_sequence
+
+    from asr import checkpoint
+    from asr.audio import read_audio
+    from asr.features import LogMel
+    from asr.labels import Labels
+    from asr.model import AcousticModel, ModelConfig
+
+    speech, random = read_audio(SENTENCE), np.random.default_rng(1)
+
+    def variant() -> tuple[torch.Tensor, int]:
+        """The recording amid silence, louder or softer, with a little noise; the frame it begins at."""
+        before, after = random.integers(4_000, 24_000, 2)
+        samples = np.pad(speech, (before, after)) * 10 ** random.uniform(-0.2, 0.2)
+        samples += random.normal(0, 10 ** random.uniform(-5, -3), len(samples))
+        return torch.from_numpy(samples.astype(np.float32)), before // 640
+
+    labels, front_end = Labels.of_kind("characters"), LogMel()
+    frames = front_end.raw(torch.from_numpy(speech))
+    front_end.mean.copy_(frames.mean(0))
+    front_end.deviation.copy_(frames.std(0) + 0.5)
+    config = ModelConfig(
+        bidirectional=False, lookahead=4, n_layers=2, n_hidden=64, n_model=64, n_channels=8, dropout=0.0
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        model = AcousticModel(config).eval()  # statistics of so few frames would mislead
+    optimizer = torch.optim.Adam(model.parameters())
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=200, pct_start=0.2)
+    target = torch.tensor(labels.encode(SENTENCE_WORDS)).repeat(3, 1)
+    n_spoken = len(speech) // 640 + 6
+    for _ in range(schedule.total_steps):
+        samples, starts = zip(*(variant() for _ in target), strict=True)
+        batch = [front_end(item) for item in samples]
+        outputs, lengths = model(pad_sequence(batch, True), torch.tensor([len(item) for item in batch]))
+        spoken = torch.zeros(outputs["characters"].shape[:2], dtype=torch.bool)
+        for item, start in zip(spoken, starts, strict=True):
+            item[start : start + n_spoken] = True
+        # CTC alone lets spikes wander into the silence: there, only blanks are right.
+        log_probs = outputs["characters"][spoken].unflatten(0, (len(target), n_spoken))
+        n_letters = torch.full((len(target),), target.shape[1])
+        loss = F.ctc_loss(log_probs.transpose(0, 1), target, torch.full_like(n_letters, n_spoken), n_letters)
+        loss = loss - outputs["characters"][~spoken][:, 0].mean()
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+    path = tmp_path_factory.mktemp("parrot") / "parrot.safetensors"
+    checkpoint.save(checkpoint.Checkpoint(model, front_end, {"characters": labels}), path)
+    return path

@@ -18,7 +18,7 @@ MODULES = {
 RECIPES = sorted(ROOT.glob("recipes/**/*.py"))
 HEADS = sorted(name for name in MODULES if name.startswith("asr.commands."))
 TORCHLESS = ["asr", "asr.cli", *HEADS] + [
-    f"asr.{name}" for name in ("transcript", "formats", "manifest", "text", "errors", "config")
+    f"asr.{name}" for name in ("transcript", "formats", "manifest", "text", "errors", "config", "arguments")
 ]
 
 

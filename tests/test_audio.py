@@ -16,8 +16,8 @@ import pytest
 import soundfile
 
 from asr import audio
-from asr.audio import SAMPLE_RATE, find_audio, is_audio_path, open_audio, read_audio
-from asr.errors import AudioError, UsageError
+from asr.audio import SAMPLE_RATE, find_audio, is_audio_path, open_audio, read_audio, write_audio
+from asr.errors import AudioError, OutputError, UsageError
 
 SPEECH = Path(__file__).parent / "data" / "2803-161169-0006.flac"
 
@@ -542,3 +542,31 @@ def test_import_loads_no_audio_library() -> None:
     code = "import sys, asr.audio; print({'soundfile', 'av', 'soxr', 'torch'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+# --- writing --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".WAV"])
+def test_what_is_written_can_be_read(tmp_path: Path, suffix: str) -> None:
+    path, samples = tmp_path / f"kept{suffix}", chirp(1, SAMPLE_RATE)
+    with write_audio(path) as append:
+        for block in np.array_split(samples, 7):
+            append(block)
+        assert not path.exists()
+    np.testing.assert_allclose(read_audio(path), samples, atol=1 / 32768)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_was_recorded_before_an_error_is_kept(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), write_audio(tmp_path / "kept.wav") as append:
+        append(chirp(1, SAMPLE_RATE))
+        raise KeyboardInterrupt
+    assert len(read_audio(tmp_path / "kept.wav")) == SAMPLE_RATE
+
+
+def test_other_kinds_of_files_and_other_places_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"\.wav or \.flac"), write_audio(tmp_path / "kept.mp3"):
+        pass
+    with pytest.raises(OutputError, match="cannot be written"), write_audio(tmp_path / "gone/kept.wav"):
+        pass

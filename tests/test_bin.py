@@ -75,6 +75,8 @@ class Clone:
         (root / "pyproject.toml").write_text(PYPROJECT)
         (root / "backend.py").write_text(BACKEND)
         (root / "asr").mkdir()
+        (root / "tests").mkdir()
+        (root / "tests/packages.txt").write_text("# none\n")
         (root / "asr/__init__.py").touch()
         (root / "asr/__main__.py").write_text(
             "import sys\nprint('asr', *sys.argv[1:], sys.stdin.read())\n"
@@ -307,3 +309,49 @@ def test_asr_keeps_what_check_has_installed(moved: Clone):
     assert moved.asr()[2] == ""
     assert moved.check()[2] == ""
     assert moved.n_installs() == installs
+
+
+def test_the_microphone_is_added_when_it_is_first_used_and_stays(moved: Clone) -> None:
+    moved.asr("transcribe")
+    assert "first use: adding mic to" in moved.asr("listen")[2]
+    assert "first use: adding mic,dev to" in moved.check()[2]
+    assert moved.asr("listen")[2] == moved.asr("transcribe")[2] == moved.check()[2] == ""
+    assert moved.n_installs() == 3
+
+
+@pytest.fixture
+def debian(tmp_path: Path) -> Path:
+    """A folder of programs that stand for Debian's; user: 0 for root."""
+    programs = {
+        "dpkg-query": '[ "$4" = present ] && echo installed',
+        "apt-get": 'echo apt-get "$@" >>"$LOG"; [ -z "$BROKEN" ] || { echo no network; exit 100; }',
+        "id": 'echo "$USER_ID"',
+    }
+    folder = tmp_path / "debian"
+    folder.mkdir()
+    for name, script in programs.items():
+        (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+        (folder / name).chmod(0o755)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("user", "broken", "message", "calls_apt"),
+    [
+        ("0", "", "installing Debian's absent", True),
+        ("0", "yes", "could not install them", True),
+        ("1000", "", "sudo apt-get install absent", False),
+    ],
+)
+def test_check_installs_what_the_tests_need_or_says_that_it_cannot(
+    moved: Clone, debian: Path, tmp_path: Path, user: str, broken: str, message: str, calls_apt: bool
+) -> None:
+    (moved.root / "tests/packages.txt").write_text("present absent  # for a test\n")
+    log = tmp_path / "log"
+    status, stdout, stderr = moved.check(
+        PATH=f"{debian}:{os.environ['PATH']}", LOG=str(log), USER_ID=user, BROKEN=broken
+    )
+    assert status == 0 and "pytest" in stdout
+    assert message in stderr
+    assert log.exists() == calls_apt
+    assert not calls_apt or log.read_text().splitlines()[-1].endswith("absent")

@@ -1,9 +1,9 @@
-"""Cutting long recordings and telling sound from possible speech."""
+"""Cutting long recordings, telling sound from possible speech, and the end of an utterance."""
 
 import numpy as np
 import pytest
 
-from asr.segment import GRID, CutConfig, cut, loudness, may_hold_speech
+from asr.segment import ENDPOINT_MODES, GRID, CutConfig, EndpointConfig, cut, loudness, may_hold_speech
 
 SECOND = 16_000
 
@@ -66,3 +66,30 @@ def test_a_level_that_moves_like_syllables_may_be_speech() -> None:
     time = np.arange(3 * SECOND) / SECOND
     syllables = 0.05 * (1 + np.sin(2 * np.pi * 4 * time)) * np.sin(2 * np.pi * 300 * time)
     assert may_hold_speech(syllables.astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "last_word_end", "has_paused"),
+    [
+        (2.3, None, False),
+        (2.4, None, True),  # rule 1: nothing was said
+        (2.4, 1.3, False),
+        (2.5, 1.3, True),  # rule 2: something was, and then no more
+        (19.9, 19.0, False),
+    ],
+)
+def test_a_pause_ends_an_utterance_sooner_after_a_word(
+    seconds: float, last_word_end: float | None, has_paused: bool
+) -> None:
+    assert EndpointConfig().has_paused(seconds, last_word_end) == has_paused
+
+
+def test_an_utterance_has_a_longest_length() -> None:
+    assert not EndpointConfig().is_too_long(19.9) and EndpointConfig().is_too_long(20.0)
+
+
+def test_the_modes_are_in_the_order_of_their_names() -> None:
+    modes = [ENDPOINT_MODES[name] for name in ("short", "default", "long", "very-long")]
+    for rule in ("rule1_min_trailing_silence", "rule2_min_trailing_silence"):
+        values = [getattr(mode, rule) for mode in modes]
+        assert values == sorted(set(values))

@@ -8,15 +8,10 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from asr import arguments
+
 if TYPE_CHECKING:
     from asr.decoding.decoder import DecoderOptions
-
-
-def count(text: str) -> int:
-    """The type of an option that takes a whole number, 1 or more."""
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 1 or more")
-    return int(text)
 
 
 def add_decoder_options(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +24,7 @@ def add_decoder_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--beam-size",
-        type=count,
+        type=arguments.count,
         metavar="N",
         help="hypotheses kept by the search; 1: greedy, the letters as they are heard",
     )

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from asr.commands import add_decoder_options, count, decoder_options
+from asr import arguments
+from asr.commands import add_decoder_options, decoder_options
 from asr.errors import ExitStatus, OutputError
 
 if TYPE_CHECKING:
@@ -24,9 +25,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("manifest", metavar="MANIFEST", help="JSON lines with audio, text, duration")
     parser.add_argument("-m", "--model", default="english", metavar="NAME|PATH", help="(default: english)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: auto)")
-    parser.add_argument("-t", "--threads", type=count, metavar="N", help="CPU threads")
+    parser.add_argument("-t", "--threads", type=arguments.count, metavar="N", help="CPU threads")
     parser.add_argument("--corpus", metavar="NAME", help="only the rows of this corpus")
-    parser.add_argument("--limit", type=count, metavar="N", help="only the first N rows")
+    parser.add_argument("--limit", type=arguments.count, metavar="N", help="only the first N rows")
     parser.add_argument("--lexicon", metavar="FILE", help="count phone errors by these pronunciations")
     parser.add_argument(
         "--errors", metavar="FILE", help="write the utterances with errors, aligned, the worst first"

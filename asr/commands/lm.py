@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asr.commands import add_decoder_options, count, decoder_options
+from asr import arguments
+from asr.commands import add_decoder_options, decoder_options
 from asr.errors import ExitStatus, OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -38,7 +39,9 @@ def add_parser(subparsers: Any) -> None:
     )
     build = parser.add_argument_group("build")
     build.add_argument("-o", "--output", metavar="FILE", help="where the language model goes")
-    build.add_argument("--order", type=count, default=3, metavar="N", help="words of an n-gram (default: 3)")
+    build.add_argument(
+        "--order", type=arguments.count, default=3, metavar="N", help="words of an n-gram (default: 3)"
+    )
     build.add_argument(
         "--count-prune",
         type=_counts,
@@ -54,7 +57,11 @@ def add_parser(subparsers: Any) -> None:
         help="drop n-grams that change the perplexity by a smaller part than this, e.g. 1e-8",
     )
     build.add_argument(
-        "--vocabulary", type=count, default=120_000, metavar="N", help="most frequent words (default: 120000)"
+        "--vocabulary",
+        type=arguments.count,
+        default=120_000,
+        metavar="N",
+        help="most frequent words (default: 120000)",
     )
     build.add_argument(
         "--lexicon",
@@ -64,9 +71,9 @@ def add_parser(subparsers: Any) -> None:
     tune = parser.add_argument_group("tune")
     tune.add_argument("-m", "--model", default="english", metavar="NAME|PATH", help="(default: english)")
     tune.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: auto)")
-    tune.add_argument("-t", "--threads", type=count, metavar="N", help="CPU threads")
+    tune.add_argument("-t", "--threads", type=arguments.count, metavar="N", help="CPU threads")
     tune.add_argument("--corpus", metavar="NAME", help="only the rows of this corpus")
-    tune.add_argument("--limit", type=count, metavar="N", help="only the first N rows")
+    tune.add_argument("--limit", type=arguments.count, metavar="N", help="only the first N rows")
     tune.add_argument("--save", action="store_true", help="keep the best weights in the file of --lm")
     tune.add_argument("--plot", metavar="FILE.png", help="draw the word error rates (needs matplotlib)")
     info = parser.add_argument_group("info")

@@ -7,7 +7,7 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from asr.commands import count
+from asr import arguments
 from asr.errors import ExitStatus
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         help="begin with this model's weights; its shape counts where the configuration says nothing else",
     )
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    parser.add_argument("-t", "--threads", type=count, metavar="N", help="CPU threads")
+    parser.add_argument("-t", "--threads", type=arguments.count, metavar="N", help="CPU threads")
     parser.add_argument("--restart", action="store_true", help="begin anew instead of resuming")
     parser.add_argument(
         "--dry-run",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import math
 import os
 import sys
 import time
@@ -16,7 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asr.commands import add_decoder_options, count, decoder_options
+from asr import arguments
+from asr.commands import add_decoder_options, decoder_options
 from asr.errors import AsrError, ExitStatus, OutputError, UsageError
 from asr.formats import FORMATS, render
 from asr.transcript import Segment, Transcript
@@ -91,10 +91,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     model.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: auto)"
     )
-    model.add_argument("-t", "--threads", type=count, metavar="N", help="CPU threads")
+    model.add_argument("-t", "--threads", type=arguments.count, metavar="N", help="CPU threads")
     model.add_argument(
         "--batch-size",
-        type=count,
+        type=arguments.count,
         default=8,
         metavar="N",
         help="pieces of a recording computed at once: more is faster and needs more memory"
@@ -115,10 +115,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="mix all, transcribe each apart, or take the Nth, from 1 (default: mix)",
     )
     audio.add_argument(
-        "--offset", type=_offset, default=0.0, metavar="SECONDS", help="begin here (default: 0)"
+        "--offset", type=arguments.seconds, default=0.0, metavar="SECONDS", help="begin here (default: 0)"
     )
     audio.add_argument(
-        "--duration", type=_duration, metavar="SECONDS", help="stop after so much (default: all)"
+        "--duration",
+        type=arguments.positive_seconds,
+        metavar="SECONDS",
+        help="stop after so much (default: all)",
     )
     audio.add_argument(
         "--raw",
@@ -126,7 +129,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="standard input is mono 16-bit little-endian samples without a header",
     )
     audio.add_argument(
-        "--sample-rate", type=count, metavar="HZ", help="of the raw samples (default: 16000)"
+        "--sample-rate", type=arguments.count, metavar="HZ", help="of the raw samples (default: 16000)"
     )
 
 
@@ -146,24 +149,6 @@ def _channels(text: str) -> str | int:
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not mix, split or a number from 1 on")
     return int(text)
-
-
-def _offset(text: str) -> float:
-    return _seconds(text, "0 or more", lambda seconds: seconds >= 0)
-
-
-def _duration(text: str) -> float:
-    return _seconds(text, "more than 0", lambda seconds: seconds > 0)
-
-
-def _seconds(text: str, wanted: str, is_allowed: Callable[[float], bool]) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not math.isfinite(seconds) or not is_allowed(seconds):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a time in seconds, {wanted}")
-    return seconds
 
 
 @dataclass(frozen=True)
@@ -473,19 +458,8 @@ def _transcribe(
 def _shifted(transcript: Transcript, seconds: float) -> Transcript:
     if not seconds:
         return transcript
-    segments = [
-        replace(
-            segment,
-            start=segment.start + seconds,
-            end=segment.end + seconds,
-            words=tuple(
-                replace(word, start=word.start + seconds, end=word.end + seconds)
-                for word in segment.words
-            ),
-        )
-        for segment in transcript.segments
-    ]
-    return replace(transcript, segments=tuple(segments))
+    segments = tuple(segment.shifted(seconds) for segment in transcript.segments)
+    return replace(transcript, segments=segments)
 
 
 @contextmanager

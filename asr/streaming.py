@@ -1,0 +1,219 @@
+"""Stream: samples as they arrive -> partial and final transcripts. It owns all state of a recording.
+
+Sound is looked at in steps of 160 ms. While there is no speech in it, only the last second is kept:
+silence and noise cost next to nothing and give nothing. When speech begins, an utterance begins with
+that second, so that no first word is lost; it runs through the model and the decoder step by step until
+an endpoint rule ends it. Nothing that is kept grows with the recording.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from asr.decoding.decoder import Decoder
+from asr.engine import TorchStream
+from asr.recognizer import Recognizer
+from asr.segment import GRID, SAMPLE_RATE, EndpointConfig
+from asr.transcript import Final, Partial, Segment, Word
+from asr.vad import CHUNK, SpeechDetector
+
+STEP = 4 * GRID  # samples: 160 ms
+_STEPS_UNCHANGED = 3  # that agree on a word before it is committed
+
+
+@dataclass(frozen=True)
+class StreamConfig:
+    endpoint: EndpointConfig = EndpointConfig()
+    pre_roll: float = 1.0  # seconds before speech is noticed that an utterance begins with
+
+
+class Stream:
+    """One recording or microphone. Not to be shared between threads; the recognizer may be.
+
+    recognizer: with a model of one direction, or CheckpointError.
+    decoder: one of the recognizer's if left out.
+    second_pass: hears each utterance as a whole when it has ended; its words are then the final ones.
+
+    >>> stream = Stream(Recognizer.load("english-streaming"))
+    >>> for event in stream.feed(samples): ...
+    """
+
+    def __init__(
+        self,
+        recognizer: Recognizer,
+        config: StreamConfig = StreamConfig(),
+        *,
+        decoder: Decoder | None = None,
+        second_pass: Recognizer | None = None,
+    ) -> None:
+        recognizer.stream()  # an unsuitable model is found here, not at the first word
+        self._recognizer = recognizer
+        self.config = config
+        self._decoder = decoder or recognizer.new_decoder()
+        self._second_pass = second_pass
+        self._detector = SpeechDetector()
+        self._reset()
+
+    def _reset(self) -> None:
+        self._detector.reset()
+        self._pending = np.zeros(0, np.float32)  # less than one step
+        self._before = np.zeros(0, np.float32)  # what a coming utterance begins with
+        self._n_heard = 0  # samples of the stream, without the pending ones
+        self._last_speech = 0  # sample after the last step that had speech in it
+        self._utterance: _Utterance | None = None
+
+    def feed(self, samples: np.ndarray) -> list[Partial | Final]:
+        """What became known with these samples: 1-D float32 at 16 kHz, any number of them.
+
+        The events are the same however the samples are cut into blocks.
+        """
+        events: list[Partial | Final] = []
+        samples = np.concatenate([self._pending, samples], dtype=np.float32)
+        n_steps = len(samples) // STEP
+        for step in samples[: n_steps * STEP].reshape(n_steps, STEP):
+            events += self._hear(step.copy())  # a view would keep the whole block alive
+        self._pending = samples[n_steps * STEP :].copy()
+        return events
+
+    def finish(self) -> list[Partial | Final]:
+        """What remains to be said when no more samples come; the stream is then as good as new."""
+        events = self._hear(self._pending)
+        if self._utterance is not None:
+            self._utterance.finish()
+            events += self._end(self._utterance.n_decoded)
+        self._reset()
+        return events
+
+    def _hear(self, samples: np.ndarray) -> list[Partial | Final]:
+        self._n_heard += len(samples)
+        has_speech = self._detector.feed(np.pad(samples, (0, -len(samples) % CHUNK)))
+        if has_speech:
+            self._last_speech = self._n_heard
+        if self._utterance is not None:
+            self._utterance.feed(samples)
+            return self._report(self._utterance)
+        self._before = np.concatenate([self._before, samples])
+        if has_speech:
+            return self._report(self._begin(self._before))
+        n_kept = round(self.config.pre_roll * SAMPLE_RATE)
+        self._before = self._before[max(0, len(self._before) - n_kept) :].copy()
+        return []
+
+    def _begin(self, samples: np.ndarray) -> _Utterance:
+        """An utterance that begins with the last samples of the stream."""
+        start = self._n_heard - len(samples)
+        self._utterance = _Utterance(self._recognizer.stream(), self._decoder, start)
+        self._utterance.feed(samples)
+        return self._utterance
+
+    def _report(self, utterance: _Utterance) -> list[Partial | Final]:
+        endpoint, seconds = self.config.endpoint, utterance.n_decoded / SAMPLE_RATE
+        if endpoint.has_paused(seconds, utterance.last_word_end):
+            return self._end(utterance.n_decoded)
+        if endpoint.is_too_long(seconds):
+            # In the midst of speech: what is not certain yet is heard again in the next utterance.
+            return self._end(utterance.drop_tentative())
+        return utterance.changes()
+
+    def _end(self, n_samples: int) -> list[Partial | Final]:
+        """End the utterance after so many samples; if there is more to hear in the rest, begin another."""
+        utterance = self._utterance
+        assert utterance is not None
+        samples = utterance.samples
+        self._utterance, self._before = None, samples[n_samples:]
+        if n_samples < utterance.n_decoded or self._last_speech > utterance.start + n_samples:
+            self._begin(self._before)
+        words = utterance.words
+        if words and self._second_pass is not None:
+            transcript = self._second_pass.transcribe_blocks([samples[:n_samples]])
+            words = tuple(word.shifted(utterance.start / SAMPLE_RATE) for word in transcript.words)
+        if words:
+            return [Final(Segment.of(words))]
+        return [Partial((), ())] if utterance.is_shown else []
+
+
+class _Utterance:
+    """The samples of one utterance so far and what was made of them; start: its place in the stream."""
+
+    def __init__(self, engine: TorchStream, decoder: Decoder, start: int) -> None:
+        self.start = start
+        self.n_decoded = 0  # samples that the decoder has heard, fewer than there are
+        self.is_shown = False  # whether any of its words have been reported
+        self._engine = engine
+        self._decoder = decoder
+        self._blocks: list[np.ndarray] = []
+        self._n_samples = 0
+        self._committed: tuple[Word, ...] = ()
+        self._tentative: tuple[Word, ...] = ()
+        self._n_unchanged: list[int] = []  # of each tentative word: steps that agreed on it
+        self._has_changed = False
+        decoder.begin(start / SAMPLE_RATE)
+
+    @property
+    def samples(self) -> np.ndarray:
+        return np.concatenate(self._blocks)
+
+    @property
+    def words(self) -> tuple[Word, ...]:
+        return self._committed + self._tentative
+
+    @property
+    def last_word_end(self) -> float | None:
+        """Seconds from the utterance's beginning."""
+        return self.words[-1].end - self.start / SAMPLE_RATE if self.words else None
+
+    def feed(self, samples: np.ndarray) -> None:
+        self._blocks.append(samples)
+        self._n_samples += len(samples)
+        self._decode(samples, last=False)
+        self._agree(self._decoder.partial())
+
+    def finish(self) -> None:
+        """No more samples will come: decode what waits for its future context."""
+        self._decode(np.zeros(0, np.float32), last=True)
+        self._tentative = self._after_committed(self._decoder.end())
+
+    def _decode(self, samples: np.ndarray, *, last: bool) -> None:
+        log_probs = self._engine.feed(samples, last=last)[self._decoder.output]
+        self._decoder.step(log_probs)
+        n_frames = len(log_probs)
+        self.n_decoded = min(self.n_decoded + n_frames * GRID, self._n_samples)
+
+    def _after_committed(self, words: tuple[Word, ...]) -> tuple[Word, ...]:
+        if not self._committed:
+            return words
+        end = self._committed[-1].end
+        return tuple(word for word in words if (word.start + word.end) / 2 > end)
+
+    def _agree(self, words: tuple[Word, ...]) -> None:
+        """Commit the words that the last steps agree on, but never the last: it may grow."""
+        before = self._committed, [word.text for word in self._tentative]
+        words = self._after_committed(words)
+        counts: list[int] = []
+        for i, word in enumerate(words):
+            agrees = i < len(before[1]) and before[1][i] == word.text
+            counts.append(self._n_unchanged[i] + 1 if agrees else 1)
+        n_certain = 0
+        while n_certain < len(words) - 1 and counts[n_certain] >= _STEPS_UNCHANGED:
+            n_certain += 1
+        self._committed += words[:n_certain]
+        self._tentative, self._n_unchanged = words[n_certain:], counts[n_certain:]
+        if (self._committed, [word.text for word in self._tentative]) != before:
+            self._has_changed = True
+
+    def drop_tentative(self) -> int:
+        """The number of samples up to the last committed word, if there is one; all others are dropped."""
+        if not self._committed:
+            return self.n_decoded
+        self._tentative = ()
+        assert self.last_word_end is not None
+        return round(self.last_word_end * SAMPLE_RATE)
+
+    def changes(self) -> list[Partial | Final]:
+        """The words so far as one event, if they are others than those reported before."""
+        if not self._has_changed:
+            return []
+        self._has_changed, self.is_shown = False, True
+        return [Partial(self._committed, self._tentative)]

@@ -1,0 +1,281 @@
+"""asr listen: a real microphone as far as a program can tell, recordings in its place, and its errors."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from asr import cli
+from asr.audio import read_audio
+from asr.simulation import Report, simulate
+from asr.streaming import Stream, StreamConfig
+from asr.transcript import Final, Partial, Segment, Word
+from tests.conftest import SENTENCE, SENTENCE_WORDS
+from tests.virtual_microphone import VirtualMicrophone
+
+SECOND = 16_000
+
+
+class Listener:
+    """A running `asr listen` whose lines can be waited for."""
+
+    def __init__(self, microphone: VirtualMicrophone, *arguments: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "asr", "listen", "-v", *arguments],
+            env=microphone.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.lines: list[str] = []
+        self.messages: list[str] = []
+        self._readers = [
+            threading.Thread(target=lines.extend, args=(pipe,))
+            for lines, pipe in ((self.lines, self._process.stdout), (self.messages, self._process.stderr))
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def wait_for(self, text: str, seconds: float = 60) -> None:
+        """Until a line of either output has this text."""
+        deadline = time.monotonic() + seconds
+        while not any(text in line for line in [*self.lines, *self.messages]):
+            assert time.monotonic() < deadline and self._process.poll() is None, [*self.lines, *self.messages]
+            time.sleep(0.05)
+
+    def interrupt(self) -> int:
+        """The exit status after Ctrl-C."""
+        self._process.send_signal(signal.SIGINT)
+        status = self._process.wait(60)
+        for reader in self._readers:
+            reader.join()
+        return status
+
+
+@pytest.fixture(scope="module")
+def microphone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VirtualMicrophone]:
+    folder = tmp_path_factory.mktemp("pulse")
+    folder.chmod(0o700)
+    with VirtualMicrophone(folder) as virtual:
+        yield virtual
+
+
+# --- the microphone -------------------------------------------------------------------------------
+
+
+def test_what_is_said_into_the_microphone_is_written_down(
+    microphone: VirtualMicrophone, parrot: Path, tmp_path: Path
+) -> None:
+    saved = tmp_path / "heard.wav"
+    listener = Listener(microphone, "-m", str(parrot), "--save-audio", str(saved))
+    # The recording begins before the model is loaded, and so does the speaker.
+    listener.wait_for("recording")
+    microphone.say(SENTENCE)
+    listener.wait_for(SENTENCE_WORDS)
+    assert not saved.exists()
+    microphone.say(SENTENCE)
+    # At once, in the pause that has not yet ended the sentence.
+    assert listener.interrupt() == 0
+    assert listener.lines == [f"{SENTENCE_WORDS}\n"] * 2
+    heard = read_audio(saved)
+    assert len(heard) > 4 * SECOND and np.abs(heard).max() > 0.1
+
+
+def test_an_unplugged_microphone_is_waited_for(microphone: VirtualMicrophone, parrot: Path) -> None:
+    listener = Listener(microphone, "-m", str(parrot), "--json", "--no-partials")
+    listener.wait_for("recording")
+    microphone.say(SENTENCE)
+    time.sleep(0.5)
+    microphone.unplug()
+    listener.wait_for("lost; waiting")
+    listener.wait_for(SENTENCE_WORDS)
+    microphone.plug_in()
+    listener.wait_for("is back")
+    microphone.say(SENTENCE)
+    assert listener.interrupt() == 0
+    first, second = (json.loads(line) for line in listener.lines)
+    assert first["text"] == second["text"] == SENTENCE_WORDS
+    assert second["result"][0]["start"] > first["result"][-1]["end"] + 1
+
+
+def test_the_inputs_are_listed(microphone: VirtualMicrophone) -> None:
+    command = [sys.executable, "-m", "asr", "listen", "--list-devices"]
+    listing = subprocess.run(command, env=microphone.environment, capture_output=True, text=True)
+    assert listing.returncode == 0
+    assert any(line.startswith("* ") and " Hz)" in line for line in listing.stdout.splitlines())
+
+
+def test_a_microphone_that_gives_no_sound_is_one_clear_error(
+    microphone: VirtualMicrophone, parrot: Path
+) -> None:
+    command = [sys.executable, "-m", "asr", "listen", "-m", str(parrot)]
+    without_server = microphone.environment | {"PULSE_SERVER": "unix:/nowhere"}
+    result = subprocess.run(command, env=without_server, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 1 and not result.stdout
+    assert result.stderr.startswith("asr: error: microphone") and result.stderr.count("\n") == 1
+
+
+# --- recordings as if they were spoken ------------------------------------------------------------
+
+
+def test_a_simulation_prints_the_words_and_a_report(parrot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["listen", "-m", str(parrot), "--simulate", str(SENTENCE), "--fast"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == SENTENCE_WORDS
+    assert any(line.startswith("final text after the last word") for line in lines)
+
+
+def test_json_has_the_form_of_vosk_and_the_report(parrot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["listen", "-m", str(parrot), "--simulate", str(SENTENCE), "--fast", "--json"]) == 0
+    *partials, final, report = map(json.loads, capsys.readouterr().out.splitlines())
+    assert partials and all(list(partial) == ["partial"] for partial in partials)
+    assert final["text"] == SENTENCE_WORDS
+    assert [word["word"] for word in final["result"]] == SENTENCE_WORDS.split()
+    assert all(set(word) == {"conf", "start", "end", "word"} for word in final["result"])
+    assert report["report"]["utterances"] == 1 and report["report"]["retracted_words"] == 0
+
+
+def test_a_simulation_takes_as_long_as_the_recording(
+    parrot: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begin = time.monotonic()
+    options = ["--simulate", str(SENTENCE), "--timeout", "1", "--json"]
+    assert cli.main(["listen", "-m", str(parrot), *options]) == 0
+    assert time.monotonic() - begin > 1
+    report = json.loads(capsys.readouterr().out.splitlines()[-1])["report"]
+    assert report["audio_seconds"] == pytest.approx(1 + 1.2 + 1)  # and silence for the endpoint
+
+
+def test_a_bad_recording_does_not_stop_the_others(
+    parrot: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    missing = str(tmp_path / "missing.wav")
+    assert cli.main(["listen", "-m", str(parrot), "--fast", "--simulate", missing, str(SENTENCE)]) == 1
+    assert SENTENCE_WORDS in capsys.readouterr().out
+
+
+def test_a_second_pass_can_be_asked_for(parrot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--second-pass", "--second-model", str(parrot), "--no-partials"]
+    assert cli.main(["listen", "-m", str(parrot), *options, "--simulate", str(SENTENCE), "--fast"]) == 0
+    assert capsys.readouterr().out.startswith(f"{SENTENCE_WORDS}\n")
+
+
+def test_words_under_way_are_shown_in_place_on_a_terminal(
+    parrot: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert cli.main(["listen", "-m", str(parrot), "--simulate", str(SENTENCE), "--fast"]) == 0
+    shown = capsys.readouterr().err
+    assert "\n" not in shown
+    updates = shown.split("\r\x1b[K")
+    assert len(updates) > 5 and updates[-1] == "\x1b[2m\x1b[0m"
+    assert any(update.startswith("the room \x1b[2m") for update in updates)
+
+
+def word(text: str, start: float, end: float) -> Word:
+    return Word(text, start, end, 1.0)
+
+
+class Scripted(Stream):
+    """Says given events after given blocks of 0.1 seconds."""
+
+    def __init__(self, script: dict[int, list[Partial | Final]]) -> None:
+        self._script = script
+        self._n_blocks = 0
+
+    def feed(self, samples: np.ndarray) -> list[Partial | Final]:
+        self._n_blocks += 1
+        return self._script.get(self._n_blocks, [])
+
+    def finish(self) -> list[Partial | Final]:
+        return []
+
+
+def report_of(script: dict[int, list[Partial | Final]], seconds: int) -> Report:
+    report = Report()
+    samples = np.zeros(seconds * SECOND, np.float32)
+    simulate(Scripted(script), [samples], report, lambda events: None, in_real_time=False)
+    return report
+
+
+def test_latencies_count_from_the_words_to_the_events() -> None:
+    a, sat = word("a", 0.1, 0.2), word("sat", 0.6, 0.8)
+    cat, cats = word("cat", 0.3, 0.5), word("cats", 0.3, 0.5)
+    script: dict[int, list[Partial | Final]] = {
+        3: [Partial((), (word("uh", 0.1, 0.2),))],
+        4: [Partial((), (a,))],
+        6: [Partial((a,), (cat,))],
+        7: [Partial((a,), (cats,))],
+        10: [Partial((a, cats), (sat,))],
+        20: [Final(Segment.of((a, cats, sat)))],
+    }
+    report = report_of(script, seconds=2)
+    near = {"abs": 0.02}
+    assert report.n_utterances == 1 and report.audio_seconds == pytest.approx(2)
+    assert report.first_partial == pytest.approx([0.3 - 0.1], **near)
+    assert report.shown == pytest.approx([0.4 - 0.2, 0.7 - 0.5, 1.0 - 0.8], **near)
+    assert report.committed == pytest.approx([0.6 - 0.2, 1.0 - 0.5, 2.0 - 0.8], **near)
+    assert report.final == pytest.approx([2.0 - 0.8], **near)
+    # "cat" only grew; of five words shown, "uh" was taken back.
+    assert (report.n_retracted, report.n_shown) == (1, 5)
+
+
+def test_words_of_an_utterance_that_came_to_nothing_are_taken_back() -> None:
+    report = report_of({1: [Partial((), (word("uh", 0, 0.1),))], 2: [Partial((), ())]}, seconds=1)
+    assert (report.n_retracted, report.n_shown, report.n_utterances) == (1, 1, 0)
+    assert report.values()["final_median"] is None
+
+
+# --- errors ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        ([], 1, "no model for listening"),
+        (["-m", "nothing"], 1, "neither a model file"),
+        (["--fast"], 2, "--simulate FILE"),
+        (["--simulate", "x.wav", "--save-audio", "y.wav"], 2, "--save-audio"),
+        (["--channels", "0"], 2, "whole number"),
+        (["--pre-roll", "-1"], 2, "0 or more"),
+        (["--rule2-min-trailing-silence", "0"], 2, "more than 0"),
+        (["--endpoint-mode", "long-ish"], 2, "very-long"),
+    ],
+)
+def test_what_cannot_work_is_said_at_once(
+    arguments: list[str],
+    status: int,
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("asr.pretrained.names", lambda: ["english"])
+    assert cli.main(["listen", *arguments]) == status
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def test_a_model_of_both_directions_is_refused(
+    tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["listen", "-m", str(tiny_checkpoint), "--simulate", str(SENTENCE)]) == 1
+
+
+def test_every_rule_reaches_the_stream(parrot: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    configs: list[StreamConfig] = []
+    monkeypatch.setattr("asr.simulation.simulate", lambda stream, *_, **__: configs.append(stream.config))
+    options = ["--endpoint-mode", "short", "--rule3-min-utterance-length", "9", "--pre-roll", "0.25"]
+    assert cli.main(["listen", "-m", str(parrot), "--simulate", str(SENTENCE), *options]) == 0
+    (config,) = configs
+    assert config.pre_roll == 0.25
+    assert config.endpoint.rule2_min_trailing_silence == 0.6
+    assert config.endpoint.rule3_min_utterance_length == 9
