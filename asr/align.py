@@ -7,7 +7,7 @@ spike and ends a little after its last; how much is a property of 40 ms frames s
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -29,6 +29,18 @@ class Span:
     start: int
     end: int
     probability: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What makes a probability of the mean log posterior of a word's labels: a logistic function of it,
+    fitted to how often words were right (Platt 1999)."""
+
+    offset: float
+    slope: float
+
+    def __call__(self, mean_log_posterior: float) -> float:
+        return 1 / (1 + math.exp(-self.offset - self.slope * mean_log_posterior))
 
 
 def best_spans(log_probs: np.ndarray) -> list[Span]:
@@ -88,10 +100,15 @@ def spelled(spans: Sequence[Span], labels: Labels) -> list[tuple[str, list[Span]
     return [("".join(labels.symbols[span.label] for span in group), group) for group in groups]
 
 
-def words(found: Iterable[tuple[str, Sequence[Span]]], offset: float = 0.0) -> tuple[Word, ...]:
+def words(
+    found: Iterable[tuple[str, Sequence[Span]]],
+    offset: float = 0.0,
+    probability: Callable[[float], float] = math.exp,
+) -> tuple[Word, ...]:
     """Words, each from its text and its spans. offset: seconds of frame 0 in the recording.
 
-    A word's probability is the geometric mean of its labels' peak posteriors. Words never overlap.
+    probability: of a word whose labels have this mean log posterior, each taken at its peak; without
+    calibration, the geometric mean of the posteriors themselves. Words never overlap.
     """
     placed: list[Word] = []
     last_spike = 0.0  # end of the word before, without what is added to it
@@ -103,5 +120,5 @@ def words(found: Iterable[tuple[str, Sequence[Span]]], offset: float = 0.0) -> t
             placed[-1] = replace(placed[-1], end=start)
         last_spike = offset + spans[-1].end * FRAME_SECONDS
         mean = sum(math.log(max(span.probability, 1e-10)) for span in spans) / len(spans)
-        placed.append(Word(text, start, last_spike + _AFTER_LAST_SPIKE, math.exp(mean)))
+        placed.append(Word(text, start, last_spike + _AFTER_LAST_SPIKE, probability(mean)))
     return tuple(placed)

@@ -16,6 +16,7 @@ from asr.labels import Lexicon, targets
 from asr.manifest import Utterance
 from asr.recognizer import Recognizer
 from asr.text import normalize
+from asr.transcript import Word
 
 
 @dataclass
@@ -49,6 +50,7 @@ class Result:
     words: Counts
     characters: Counts
     phones: Counts | None  # None: no phone output, no lexicon, or a word that is not in it
+    confidences: tuple[tuple[float, bool], ...] = ()  # of each word heard: its probability; was it right?
 
 
 @dataclass
@@ -65,6 +67,41 @@ class Evaluation:
         if len(groups) > 1:
             groups["total"] = self.results
         return dict(groups)
+
+
+def calibration_error(confidences: Sequence[tuple[float, bool]], n_bins: int = 10) -> float:
+    """Expected calibration error: how far, on average, probabilities are from the share of right words.
+
+    Words are put into bins of equal width by their probability (Guo et al. 2017).
+    """
+    error = 0.0
+    for members in bins(confidences, n_bins):
+        if members:
+            error += abs(sum(p for p, _ in members) - sum(right for _, right in members))
+    return error / max(len(confidences), 1)
+
+
+def bins(confidences: Sequence[tuple[float, bool]], n_bins: int = 10) -> list[list[tuple[float, bool]]]:
+    """The words of each tenth of probability."""
+    groups: list[list[tuple[float, bool]]] = [[] for _ in range(n_bins)]
+    for probability, right in confidences:
+        groups[min(int(probability * n_bins), n_bins - 1)].append((probability, right))
+    return groups
+
+
+def judge_words(reference: str, words: Sequence[Word]) -> tuple[tuple[float, bool], ...]:
+    """Of each word heard, its probability and whether the reference has it in this place."""
+    # A word may normalise to several or to none; what becomes of it shares its probability.
+    pairs = [(text, word.probability) for word in words for text in normalize(word.text).split()]
+    right = [False] * len(pairs)
+    if reference and pairs:
+        measured = jiwer.process_words(reference, " ".join(text for text, _ in pairs))
+        for chunk in measured.alignments[0]:
+            if chunk.type == "equal":
+                right[chunk.hyp_start_idx : chunk.hyp_end_idx] = [True] * (
+                    chunk.hyp_end_idx - chunk.hyp_start_idx
+                )
+    return tuple((probability, is_right) for (_, probability), is_right in zip(pairs, right, strict=True))
 
 
 def sum_counts(counts: Sequence[Counts | None]) -> Counts:
@@ -124,6 +161,7 @@ def evaluate(
                 count_words(reference, hypothesis),
                 count_characters(reference, hypothesis),
                 phones,
+                judge_words(reference, transcript.words),
             )
         )
         evaluation.seconds_of_audio += len(samples) / SAMPLE_RATE

@@ -50,7 +50,12 @@ class Recognizer:
     def _use_decoders(self, decoding: DecoderOptions, language: Language | None) -> None:
         labels = self.checkpoint.labels
         self.new_decoder = DecoderFactory(
-            labels, self.checkpoint.log_priors, decoding, language, _pronounce
+            labels,
+            self.checkpoint.log_priors,
+            decoding,
+            language,
+            _pronounce,
+            self.checkpoint.info.get("calibration"),
         )
         symbols = labels[self.new_decoder.output].symbols
         self._silent = [i for i, symbol in enumerate(symbols) if i == BLANK or symbol == SPACE_SYMBOL]

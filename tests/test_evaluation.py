@@ -3,11 +3,24 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scripts import load_recipe
 
 from asr.cli import main
-from asr.evaluation import Counts, Evaluation, Result, count_characters, count_words, error_report, sum_counts
+from asr.evaluation import (
+    Counts,
+    Evaluation,
+    Result,
+    calibration_error,
+    count_characters,
+    count_words,
+    error_report,
+    judge_words,
+    sum_counts,
+)
 from asr.manifest import Utterance
+from asr.transcript import Word
 
 DATA = Path(__file__).parent / "data"
 
@@ -87,7 +100,7 @@ def test_the_command_measures_the_shipped_model(
 
 def test_the_table_has_a_line_a_corpus(manifest: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(manifest)]) == 0
-    head, row, speed = capsys.readouterr().out.splitlines()
+    head, row, speed, confidence = capsys.readouterr().out.splitlines()
     assert head.split()[:4] == ["corpus", "utterances", "words", "wer"]
     assert row.split()[:3] == ["x", "1", "7"]
     assert "real-time factor" in speed
@@ -111,3 +124,33 @@ def test_info_describes_the_shipped_model(capsys: pytest.CaptureFixture[str]) ->
     assert facts["weights"] > 1_000_000
     assert main(["info"]) == 0
     assert "updates:" in capsys.readouterr().out
+
+
+def test_words_are_right_where_the_reference_has_them_in_their_place() -> None:
+    words = [Word(text, 0, 1, p) for text, p in [("the", 0.9), ("cat", 0.8), ("22", 0.7), ("sat", 0.6)]]
+    judged = judge_words("the cat twenty three sat", words)
+    assert judged == ((0.9, True), (0.8, True), (0.7, True), (0.7, False), (0.6, True))
+    assert judge_words("", words[:1]) == ((0.9, False),)
+    assert judge_words("silence", []) == ()
+
+
+def test_the_calibration_error_is_the_distance_from_the_share_of_right_words() -> None:
+    honest = [(0.75, True)] * 3 + [(0.75, False)] + [(0.25, True)] + [(0.25, False)] * 3
+    assert calibration_error(honest) == pytest.approx(0)
+    boastful = [(1.0, True)] * 6 + [(1.0, False)] * 4
+    assert calibration_error(boastful) == pytest.approx(0.4)
+    assert calibration_error(honest + boastful) == pytest.approx(0.4 * 10 / 18)
+    assert calibration_error([]) == 0
+
+
+def test_a_calibration_makes_probabilities_honest(tmp_path: Path) -> None:
+    """Words whose labels have a mean log posterior of m are right with probability 1 / (1 + exp(-1 - 2 m))."""
+    calibrate = load_recipe("english/calibrate.py")
+    random = np.random.default_rng(0)
+    means = -random.exponential(1, 4000)
+    words = [(mean, bool(random.random() < 1 / (1 + np.exp(-1 - 2 * mean)))) for mean in means]
+    fitted = calibrate.fit(words)
+    assert (fitted.offset, fitted.slope) == (pytest.approx(1, abs=0.2), pytest.approx(2, abs=0.2))
+    assert calibration_error(calibrate.apply(fitted, words)) < 0.02
+    calibrate.draw(calibrate.apply(fitted, words), tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")

@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> ExitStatus:
 
 
 def _show(evaluation: Evaluation, *, as_json: bool) -> None:
-    from asr.evaluation import sum_counts
+    from asr.evaluation import calibration_error, sum_counts
 
     rows = []
     for corpus, results in evaluation.by_corpus().items():
@@ -83,10 +83,12 @@ def _show(evaluation: Evaluation, *, as_json: bool) -> None:
             }
         )
     factor = evaluation.seconds_taken / max(evaluation.seconds_of_audio, 1e-9)
+    off = calibration_error([pair for result in evaluation.results for pair in result.confidences])
     if as_json:
         import json
 
-        print(json.dumps({"corpora": rows, "real_time_factor": round(factor, 5)}))
+        figures = {"real_time_factor": round(factor, 5), "calibration_error": round(off, 4)}
+        print(json.dumps({"corpora": rows, **figures}))
         return
     names = list(rows[0])
     table = [names] + [["-" if row[n] is None else str(row[n]) for n in names] for row in rows]
@@ -98,6 +100,7 @@ def _show(evaluation: Evaluation, *, as_json: bool) -> None:
         f"{evaluation.seconds_of_audio:.0f} s of audio in {evaluation.seconds_taken:.0f} s: "
         f"real-time factor {factor:.4f} ({1 / max(factor, 1e-9):.0f} x real time)"
     )
+    print(f"words' probabilities are off by {off:.3f} on average")
 
 
 @contextlib.contextmanager

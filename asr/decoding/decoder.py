@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import product
@@ -65,9 +66,11 @@ class DecoderFactory:
         options: DecoderOptions,
         language: Language | None,
         pronounce: Pronounce | None = None,
+        calibration: Mapping[str, float] | None = None,
     ) -> None:
         """language: as find_language() gives it. UsageError when the model lacks the labels for it.
         pronounce: the phones of words that the language does not have, for hot words.
+        calibration: offset and slope of the words' probabilities, as fitted to this model's phones.
         """
         is_greedy = options.beam_size == 1 or (language is None and options.beam_size is None)
         with_phones = not is_greedy and language is not None and language.pronunciations is not None
@@ -78,6 +81,9 @@ class DecoderFactory:
         self._labels = labels[self.output]
         self._log_priors = log_priors.get(self.output)
         self.config = None if is_greedy else _beam_config(options, language)
+        self._probability: Callable[[float], float] = math.exp
+        if calibration and self.output == "phones":
+            self._probability = align.Calibration(**calibration)
         self._graph = None
         if self.config is not None:
             self._graph = _graph(language, self._labels, self.config, options.hot_words, pronounce)
@@ -87,7 +93,7 @@ class DecoderFactory:
     def __call__(self) -> Decoder:
         if self._graph is None:
             return GreedyDecoder(self._labels)
-        return BeamDecoder(self._graph, self._labels, self._log_priors)
+        return BeamDecoder(self._graph, self._labels, self._log_priors, self._probability)
 
 
 def find_language(
@@ -171,9 +177,16 @@ def _spellings(
 class BeamDecoder:
     """Words as the beam search finds them, with times from aligning their labels once more."""
 
-    def __init__(self, graph: Graph, labels: Labels, log_priors: np.ndarray | None) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        labels: Labels,
+        log_priors: np.ndarray | None,
+        probability: Callable[[float], float],
+    ) -> None:
         self.output = labels.kind
         self._graph, self._labels, self._log_priors = graph, labels, log_priors
+        self._probability = probability
         self.begin()
 
     def begin(self, offset: float = 0.0) -> None:
@@ -203,7 +216,7 @@ class BeamDecoder:
         pronunciations = [self._graph.tree.pronunciation(node) for node in hypothesis.nodes]
         if self._graph.lm is None:
             spans = align.forced_spans(self._blocks[0], [labels[0] for labels in pronunciations])
-            return align.words(align.spelled(spans, self._labels), self._offset)
+            return align.words(align.spelled(spans, self._labels), self._offset, self._probability)
         if self.output == "characters":
             pronunciations[-1] = pronunciations[-1][:-1]
         spans = align.forced_spans(self._blocks[0], [label for labels in pronunciations for label in labels])
@@ -212,4 +225,4 @@ class BeamDecoder:
             (self._graph.text(word), spans[end - len(labels) : end])
             for word, labels, end in zip(hypothesis.words, pronunciations, ends, strict=True)
         ]
-        return align.words(found, self._offset)
+        return align.words(found, self._offset, self._probability)

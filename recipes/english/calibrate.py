@@ -1,0 +1,83 @@
+"""Fit the probabilities of words to how often they are right, and keep the fit in a checkpoint.
+
+    python recipes/english/calibrate.py RUN/best.safetensors dev.jsonl [--plot reliability.png]
+
+The expected calibration error that is printed is cross-validated: half of the utterances are judged with
+what was fitted to the other half.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+
+import numpy as np
+
+from asr import align, checkpoint
+from asr.evaluation import Result, bins, calibration_error, evaluate
+from asr.manifest import read_manifest
+from asr.recognizer import Recognizer
+
+Judged = list[tuple[float, bool]]  # mean log posterior of a word, and whether it was right
+
+
+def fit(judged: Judged) -> align.Calibration:
+    """The logistic function of the greatest likelihood, by Newton's method."""
+    means, right = (np.array(column, float) for column in zip(*judged, strict=True))
+    inputs = np.stack([np.ones_like(means), means], 1)
+    weights = np.zeros(2)
+    for _ in range(30):
+        found = 1 / (1 + np.exp(-inputs @ weights))
+        hessian = (inputs * (found * (1 - found))[:, None]).T @ inputs
+        weights -= np.linalg.solve(hessian + 1e-6 * np.eye(2), inputs.T @ (found - right))
+    return align.Calibration(float(weights[0]), float(weights[1]))
+
+
+def judged(results: list[Result]) -> Judged:
+    return [(math.log(probability), right) for result in results for probability, right in result.confidences]
+
+
+def apply(calibration: align.Calibration, words: Judged) -> list[tuple[float, bool]]:
+    return [(calibration(mean), right) for mean, right in words]
+
+
+def draw(confidences: list[tuple[float, bool]], path: Path) -> None:
+    """Share of right words against their probability, the bars as wide as the tenths."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 5), layout="constrained")
+    axes = figure.subplots()
+    groups = [group for group in bins(confidences) if group]
+    said = [sum(p for p, _ in group) / len(group) for group in groups]
+    true = [sum(right for _, right in group) / len(group) for group in groups]
+    axes.plot([0, 1], [0, 1], color="gray", linewidth=1)
+    axes.scatter(said, true, s=[20 + 600 * len(group) / len(confidences) for group in groups])
+    axes.set(xlabel="probability given", ylabel="share of words that were right", xlim=(0, 1), ylim=(0, 1))
+    figure.savefig(path, dpi=100)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("manifest", type=Path)
+    parser.add_argument("--plot", type=Path)
+    args = parser.parse_args()
+    model = checkpoint.load(args.checkpoint)
+    model.info.pop("calibration", None)
+    results = evaluate(Recognizer(model, str(args.checkpoint)), read_manifest(args.manifest)).results
+    halves = [judged(results[half::2]) for half in (0, 1)]
+    crossed = apply(fit(halves[0]), halves[1]) + apply(fit(halves[1]), halves[0])
+    raw = [(math.exp(mean), right) for mean, right in halves[0] + halves[1]]
+    before, after = calibration_error(raw), calibration_error(crossed)
+    print(f"expected calibration error: {before:.3f} before, {after:.3f} after")
+    calibration = fit(halves[0] + halves[1])
+    model.info["calibration"] = vars(calibration)
+    checkpoint.save(model, args.checkpoint)
+    if args.plot:
+        draw(crossed, args.plot)
+    print(f"{args.checkpoint}: offset {calibration.offset:.3f}, slope {calibration.slope:.3f}")
+
+
+if __name__ == "__main__":
+    main()
