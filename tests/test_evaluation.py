@@ -144,7 +144,7 @@ def test_the_calibration_error_is_the_distance_from_the_share_of_right_words() -
 
 
 def test_a_calibration_makes_probabilities_honest(tmp_path: Path) -> None:
-    """Words whose labels have a mean log posterior of m are right with probability 1 / (1 + exp(-1 - 2 m))."""
+    """Of words with a mean log posterior of m, 1 / (1 + exp(-1 - 2 m)) are right."""
     calibrate = load_recipe("english/calibrate.py")
     random = np.random.default_rng(0)
     means = -random.exponential(1, 4000)
