@@ -21,6 +21,7 @@ from asr.errors import AsrError, ExitStatus, UsageError
 VERBS = {
     "transcribe": "turn recordings into text",
     "listen": "turn what a microphone hears into text, while it is said",
+    "dictate": "type what you say into the focused window",
     "train": "train a model from a configuration file",
     "evaluate": "measure the word error rate of a model on a manifest",
     "info": "describe a model",
