@@ -25,6 +25,7 @@ VERBS = {
     "train": "train a model from a configuration file",
     "evaluate": "measure the word error rate of a model on a manifest",
     "info": "describe a model",
+    "doctor": "check what this installation can do, and say what it lacks",
 }
 
 
