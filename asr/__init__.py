@@ -17,12 +17,18 @@ A microphone goes another way, with the same features, model, labels and transcr
     vad            whether there is speech in it
     streaming      blocks -> partial and final transcripts, with all state of the recording
 
+Dictation follows on from there:
+
+    spoken         recognised words -> written text: commands, capitals; numerals makes digits
+    dictation      one dictation from begin to end; control takes requests from other processes
+    keyboard       changes of the text -> key strokes in the focused window
+
 checkpoint keeps a model in one file, engine runs it, recognizer joins all of this; labels and text turn
 words into label ids. training/ makes models from manifests, which preparation makes and validation
 checks; evaluation counts the models' errors, simulation measures how a stream would do live. lm makes
 language models; pronouncer gives phones to words that no lexicon has. commands/ has one file a verb,
 arguments the values of its options, and cli the command tree; config reads TOML into the dataclass beside
-each room.
+each room; paths knows the user's folders, interruption Ctrl-C, and diagnosis looks at all of it.
 
     >>> from asr import Recognizer
     >>> Recognizer.load().transcribe("talk.mp3").text

@@ -51,6 +51,21 @@ def is_audio_path(path: str | Path) -> bool:
     return Path(path).suffix.lower() in AUDIO_SUFFIXES
 
 
+def library_versions() -> dict[str, str]:
+    """Versions of the libraries that read files; AudioError when one of them cannot be loaded."""
+    try:
+        import av
+        import soundfile
+        import soxr
+    except (ImportError, OSError) as error:
+        raise AudioError(f"a library that reads sound is missing ({error}); install asr again") from None
+    return {
+        "libsndfile": soundfile.__libsndfile_version__,
+        "FFmpeg": av.ffmpeg_version_info,
+        "soxr": soxr.__version__,
+    }
+
+
 def find_audio(directory: str | Path, recursive: bool = False) -> list[Path]:
     """Sound and video files in a directory, sorted by path, without hidden ones.
 

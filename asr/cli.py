@@ -21,12 +21,14 @@ from asr.errors import AsrError, ExitStatus, UsageError
 VERBS = {
     "transcribe": "turn recordings into text",
     "listen": "turn what a microphone hears into text, while it is said",
+    "dictate": "type what you say into the focused window",
     "data": "make and check manifests of recordings",
     "train": "train a model from a configuration file",
     "evaluate": "measure the word error rate of a model on a manifest",
     "average": "make one model from several checkpoints of a run",
     "info": "describe a model",
     "lm": "make, tune and describe language models",
+    "doctor": "check what this installation can do, and say what it lacks",
 }
 
 

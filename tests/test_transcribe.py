@@ -116,6 +116,35 @@ def test_several_recordings_have_headings(capsys):
     assert capsys.readouterr().out == "==> a.wav <==\none\n\n==> b.wav <==\ntwo\n"
 
 
+@pytest.mark.parametrize(
+    ("options", "written"),
+    [
+        (["--numbers-as-digits"], "3\n"),
+        (["--full-sentence"], "Three.\n"),
+        (["--commands"], "III\n"),
+        (["--full-sentence", "--numbers-as-digits"], "3.\n"),
+        ([], "three\n"),
+    ],
+)
+def test_words_are_written_as_asked(capsys, monkeypatch, folder, options, written):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(folder))
+    (folder / "asr").mkdir()
+    (folder / "asr" / "commands.toml").write_text('[commands]\n"three" = "III"\n')
+    assert transcribe(record("a.wav", 3), *options) == 0
+    assert capsys.readouterr() == (written, "")
+
+
+def test_a_broken_commands_file_is_said_before_the_model_is_loaded(
+    capsys, monkeypatch, folder, recognizer
+):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(folder))
+    (folder / "asr").mkdir()
+    (folder / "asr" / "commands.toml").write_text("three")
+    assert transcribe(record("a.wav", 3), "--commands") == 2
+    assert "commands.toml: not TOML" in capsys.readouterr().err
+    assert recognizer.loaded == []
+
+
 def test_options_reach_the_recogniser(recognizer):
     status = transcribe(
         record("a.wav", 1), "-m", "other", "--device", "cpu", "-t", "3", "--batch_size", "5"

@@ -7,28 +7,26 @@ import json
 import logging
 import math
 import shutil
-import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asr import arguments, pretrained
 from asr.commands import add_decoder_options, decoder_options
-from asr.errors import AsrError, CheckpointError, ExitStatus, UsageError
+from asr.errors import AsrError, ExitStatus, UsageError
+from asr.interruption import ended_by_signals
 from asr.transcript import Final, Partial, Segment
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from asr.microphone import Microphone
     from asr.streaming import Stream
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_MODEL = "english-streaming"
 _METER_DB = -60.0  # of full scale: the left end of the meter
 _METER_WIDTH = 20  # characters
 
@@ -89,9 +87,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     model.add_argument(
         "-m",
         "--model",
-        default=DEFAULT_MODEL,
+        default=pretrained.STREAMING,
         metavar="NAME|PATH",
-        help=f"a model of one direction, by name or path (default: {DEFAULT_MODEL})",
+        help=f"a model of one direction, by name or path (default: {pretrained.STREAMING})",
     )
     model.add_argument(
         "--second-pass",
@@ -157,11 +155,6 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError("--save-audio: is for the microphone; leave it out with --simulate")
     if args.list_devices:
         return
-    if args.model == DEFAULT_MODEL and DEFAULT_MODEL not in pretrained.names():
-        raise CheckpointError(
-            f"{DEFAULT_MODEL}: this installation has no model for listening; train one with"
-            " recipes/english/streaming.toml and name it with -m PATH"
-        )
     pretrained.find(args.model)
     if args.second_pass:
         pretrained.find(args.second_model)
@@ -207,7 +200,7 @@ def _listen(args: argparse.Namespace) -> ExitStatus:
         logger.info("%s: recording", microphone.name)
         stream = _make_stream(args)
         n_left = math.inf if args.timeout is None else round(args.timeout * SAMPLE_RATE)
-        stack.enter_context(_ended_by_signals(microphone))
+        stack.enter_context(ended_by_signals(microphone.stop))
         display.note("listening; Ctrl-C ends it")
         for block in microphone:
             samples = block[: int(min(n_left, len(block)))]
@@ -221,22 +214,6 @@ def _listen(args: argparse.Namespace) -> ExitStatus:
         display.show(stream.finish())
         display.close()
     return ExitStatus.OK
-
-
-@contextmanager
-def _ended_by_signals(microphone: Microphone) -> Iterator[None]:
-    """Ctrl-C and a request to terminate end the recording; the second Ctrl-C ends the program."""
-
-    def stop(number: int, frame: object) -> None:
-        microphone.stop()
-        signal.signal(number, signal.default_int_handler)
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _simulate(args: argparse.Namespace) -> ExitStatus:

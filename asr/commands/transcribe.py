@@ -75,6 +75,17 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="list the words with times and probabilities in json and jsonl",
     )
     output.add_argument(
+        "--commands",
+        action="store_true",
+        help='obey spoken punctuation and commands, such as "comma", "new line", "scratch that"',
+    )
+    output.add_argument(
+        "--full-sentence",
+        action="store_true",
+        help="begin each segment with a capital and end it with a full stop",
+    )
+    output.add_argument("--numbers-as-digits", action="store_true", help="write 25 for twenty five")
+    output.add_argument(
         "--skip-existing",
         action="store_true",
         help="leave out what DIR already holds",
@@ -177,6 +188,7 @@ def run(args: argparse.Namespace) -> ExitStatus:
         dict.fromkeys(name for names in args.output_format or [["txt"]] for name in names)
     )
     _check(args, formats)
+    as_written = _spelling(args)
     recordings, n_failed = _find(args.paths, recursive=args.recursive)
     n_inputs = len(recordings) + n_failed
     if args.output_dir is not None:
@@ -196,7 +208,7 @@ def run(args: argparse.Namespace) -> ExitStatus:
             work.append((recording, targets))
         else:
             logger.info("%s: skipped, its results exist", recording.message_name)
-    n_failed += _transcribe_all(args, work, with_headings=n_inputs > 1)
+    n_failed += _transcribe_all(args, work, as_written, with_headings=n_inputs > 1)
     if n_failed and n_inputs > 1:
         logger.info("%d of %d inputs failed", n_failed, n_inputs)
     return ExitStatus.SOME_FAILED if n_failed else ExitStatus.OK
@@ -218,6 +230,21 @@ def _check(args: argparse.Namespace, formats: Sequence[str]) -> None:
         raise OutputError("standard output: is closed; give --output-dir DIR")
     if "-" in args.paths and sys.stdin is not None and sys.stdin.isatty():
         raise UsageError("-: standard input is a terminal; pipe a recording into it")
+
+
+def _spelling(args: argparse.Namespace) -> Callable[[Transcript], Transcript]:
+    """What turns the words that were heard into those that are to be written. Raises ConfigError."""
+    if not (args.commands or args.full_sentence or args.numbers_as_digits):
+        return lambda transcript: transcript
+    from asr.paths import config_file
+    from asr.spoken import load_commands, rewrite
+
+    return partial(
+        rewrite,
+        commands=load_commands(config_file("commands.toml")) if args.commands else {},
+        full_sentence=args.full_sentence,
+        numbers_as_digits=args.numbers_as_digits,
+    )
 
 
 def _find(paths: Sequence[str], *, recursive: bool) -> tuple[list[_Recording], int]:
@@ -314,6 +341,7 @@ def _prepare(directory: Path) -> None:
 def _transcribe_all(
     args: argparse.Namespace,
     work: Sequence[tuple[_Recording, dict[str, Path | None]]],
+    as_written: Callable[[Transcript], Transcript],
     *,
     with_headings: bool,
 ) -> int:
@@ -340,6 +368,7 @@ def _transcribe_all(
                 begin = time.perf_counter()
                 with _progress(label, audio.duration, quiet=args.quiet) as on_progress:
                     transcript = _transcribe(recognizer, audio, open_channel, args, on_progress)
+                    transcript = as_written(transcript)
                     seconds = time.perf_counter() - begin
             except Exception as error:
                 _report(recording, error, args.verbose)

@@ -27,6 +27,7 @@ def main() -> None:
     }
     path = pretrained.FOLDER / args.name / pretrained.MODEL_FILE
     checkpoint.save(model, path, half=True)
+    pretrained.write_checksums(path.parent)
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
 
 
