@@ -6,7 +6,6 @@ The format is safetensors with JSON metadata: no classes, no paths, nothing that
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,10 +22,9 @@ from asr.errors import AsrError, CheckpointError
 from asr.features import FeatureConfig, LogMel
 from asr.files import write_atomically
 from asr.labels import Labels
+from asr.metadata import KEY, Metadata, damaged, read
 from asr.model import AcousticModel, ModelConfig
 
-FORMAT = 1
-_KEY = "asr"
 _PRIOR = "log_prior."  # and the name of an output
 
 
@@ -47,6 +45,17 @@ class Checkpoint:
     def n_weights(self) -> int:
         return sum(p.numel() for p in self.model.parameters())
 
+    @property
+    def metadata(self) -> Metadata:
+        """All but the tensors, as plain values."""
+        return Metadata(
+            dataclasses.asdict(self.model.config),
+            dataclasses.asdict(self.front_end.config),
+            self.labels,
+            self.log_priors,
+            self.info,
+        )
+
 
 def save(checkpoint: Checkpoint, path: str | Path, *, half: bool = False) -> None:
     """Write a checkpoint; an older file of that name stays whole until the new one is complete.
@@ -61,41 +70,19 @@ def save(checkpoint: Checkpoint, path: str | Path, *, half: bool = False) -> Non
     tensors["features.deviation"] = checkpoint.front_end.deviation.cpu()
     for name, log_priors in checkpoint.log_priors.items():
         tensors[f"{_PRIOR}{name}"] = torch.from_numpy(log_priors)
-    metadata = {
-        "format": FORMAT,
-        "model": dataclasses.asdict(checkpoint.model.config),
-        "features": dataclasses.asdict(checkpoint.front_end.config),
-        "labels": {
-            name: {"kind": labels.kind, "symbols": list(labels.symbols)}
-            for name, labels in checkpoint.labels.items()
-        },
-        "info": checkpoint.info,
-    }
-    write_atomically(path, lambda file: save_file(tensors, file, {_KEY: json.dumps(metadata)}))
+    text = dataclasses.replace(checkpoint.metadata, log_priors={}).to_json()
+    write_atomically(path, lambda file: save_file(tensors, file, {KEY: text}))
 
 
 def load(path: str | Path) -> Checkpoint:
     """Read a checkpoint, ready for inference on the CPU; CheckpointError says what is wrong with it."""
     path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such model file")
+    metadata = read(path)
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = (file.metadata() or {}).get(_KEY)
             tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, OSError, ValueError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise CheckpointError(f"{path}: not a readable model file ({reason[:200]})") from None
-    if metadata is None:
-        raise CheckpointError(f"{path}: a safetensors file, but not a model of asr")
-    try:
-        data = json.loads(metadata)
-        if data["format"] > FORMAT:
-            raise CheckpointError(
-                f"{path}: format {data['format']} is newer than this program reads ({FORMAT}); update asr"
-            )
-        model = AcousticModel(config.from_mapping(data["model"], ModelConfig))
-        front_end = LogMel(config.from_mapping(data["features"], FeatureConfig))
+        model = AcousticModel(config.from_mapping(metadata.model, ModelConfig))
+        front_end = LogMel(config.from_mapping(metadata.features, FeatureConfig))
         front_end.mean.copy_(tensors.pop("features.mean"))
         front_end.deviation.copy_(tensors.pop("features.deviation"))
         log_priors = {
@@ -104,22 +91,19 @@ def load(path: str | Path) -> Checkpoint:
             if name.startswith(_PRIOR)
         }
         model.load_state_dict({name.removeprefix("model."): t for name, t in tensors.items()})
-        labels = {
-            name: Labels(entry["kind"], tuple(entry["symbols"])) for name, entry in data["labels"].items()
-        }
+        labels = metadata.labels
         if {name: len(symbols) for name, symbols in labels.items()} != model.config.outputs:
             raise ValueError("labels and outputs do not agree")
         if any(len(values) != len(labels[name]) for name, values in log_priors.items()):
             raise ValueError("labels and priors do not agree")
-        info = data["info"]
-    except CheckpointError:
-        raise
-    except (AsrError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise CheckpointError(f"{path}: damaged or foreign model file ({reason})") from None
+    except (
+        *(AsrError, SafetensorError, OSError, RuntimeError),
+        *(KeyError, TypeError, ValueError, AttributeError),
+    ) as error:
+        raise damaged(path, error) from None
     model.eval()
     front_end.eval()
-    return Checkpoint(model, front_end, labels, log_priors, info)
+    return Checkpoint(model, front_end, labels, log_priors, metadata.info)
 
 
 def average(paths: Sequence[str | Path]) -> Checkpoint:

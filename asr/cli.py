@@ -27,6 +27,7 @@ VERBS = {
     "evaluate": "measure the word error rate of a model on a manifest",
     "average": "make one model from several checkpoints of a run",
     "info": "describe a model",
+    "export": "write a model as an ONNX graph, small and fast on the CPU",
     "lm": "make, tune and describe language models",
     "doctor": "check what this installation can do, and say what it lacks",
 }

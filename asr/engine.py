@@ -1,64 +1,99 @@
-"""Samples -> log-probabilities with torch, on the CPU or on CUDA, whole or step by step."""
+"""What runs a model: the interface that torch and ONNX Runtime share, and which of them to take."""
 
 from __future__ import annotations
 
+import ctypes
+import logging
 from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
-import torch
-from torch.nn.utils.rnn import pad_sequence
 
-from asr.checkpoint import Checkpoint
-from asr.errors import UsageError
-from asr.features import LogMel
-from asr.model import AcousticModel
+from asr import metadata
+from asr.errors import CheckpointError, UsageError
+from asr.metadata import Metadata
 
+logger = logging.getLogger(__name__)
 
-class TorchEngine:
-    """A checkpoint on a device. It changes nothing, so threads may share it."""
-
-    def __init__(self, checkpoint: Checkpoint, device: str = "auto") -> None:
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        elif device == "cuda" and not torch.cuda.is_available():
-            raise UsageError("--device cuda: no usable CUDA device; leave it out to use the CPU")
-        self.device = torch.device(device)
-        self._front_end = checkpoint.front_end.to(self.device)
-        self._model = checkpoint.model.to(self.device)
-
-    @torch.inference_mode()
-    def log_probs(self, recordings: Sequence[np.ndarray]) -> list[dict[str, np.ndarray]]:
-        """For each recording (float32 samples at 16 kHz): {output name: (frames', labels) natural logs}."""
-        features = [self._front_end(torch.from_numpy(samples).to(self.device)) for samples in recordings]
-        # Less than one window gives no frames; one frame of nothing keeps the batch rectangular.
-        padded = pad_sequence([f if len(f) else f.new_zeros(1, f.shape[1]) for f in features], True)
-        lengths = torch.tensor([len(f) for f in features], device=self.device)
-        outputs, n_frames = self._model(padded, lengths)
-        return [
-            {name: output[i, : n_frames[i]].cpu().numpy() for name, output in outputs.items()}
-            for i in range(len(recordings))
-        ]
-
-    def stream(self) -> TorchStream:
-        """A fresh pass over one utterance; only for a model of one direction."""
-        return TorchStream(self._front_end, self._model, self.device)
+ONNX_SUFFIX = ".onnx"
 
 
-class TorchStream:
+class EngineStream(Protocol):
     """Log-probabilities of one utterance as its samples arrive, equal to those of the whole."""
 
-    def __init__(self, front_end: LogMel, model: AcousticModel, device: torch.device) -> None:
-        self._frames = front_end.stream()
-        self._model = model
-        self._device = device
-        self._state = model.initial_state()
-
-    @torch.inference_mode()
     def feed(self, samples: np.ndarray, *, last: bool = False) -> dict[str, np.ndarray]:
         """{output name: (frames', labels)}: what became certain with these samples.
 
         samples: float32 at 16 kHz, any number. last: no more will come.
         """
-        frames = self._frames.feed(torch.from_numpy(samples).to(self._device))
-        outputs, self._state = self._model.step(frames[None], self._state, last=last)
-        return {name: output[0].cpu().numpy() for name, output in outputs.items()}
+
+
+class Engine(Protocol):
+    """A model ready to run. It changes nothing, so threads may share it."""
+
+    @property
+    def metadata(self) -> Metadata: ...
+
+    def log_probs(self, recordings: Sequence[np.ndarray]) -> list[dict[str, np.ndarray]]:
+        """For each recording (float32 samples at 16 kHz): {output name: (frames', labels) natural logs}."""
+
+    def stream(self) -> EngineStream:
+        """A fresh pass over one utterance; only for a model of one direction."""
+
+
+def load(
+    path: Path, *, engine: str = "auto", device: str = "auto", threads: int | None = None
+) -> Engine:
+    """The engine for a model file: a checkpoint or the ONNX graph that asr export made of one.
+
+    engine: "torch", "onnx", or "auto": torch on a CUDA device if there is one, else ONNX Runtime if the
+    file is a graph or one lies beside the checkpoint, else torch. threads: of the CPU.
+    Raises UsageError for what contradicts itself, CheckpointError for what cannot be read.
+    """
+    if engine == "onnx" and device == "cuda":
+        raise UsageError("--engine onnx: runs on the CPU; leave out --device cuda, or take --engine torch")
+    graph = path if path.suffix == ONNX_SUFFIX else path.with_suffix(ONNX_SUFFIX)
+    if path == graph and (engine == "torch" or device == "cuda"):
+        raise UsageError(f"{path}: torch cannot run an ONNX graph; name the checkpoint it was made from")
+    if engine == "onnx" and not graph.is_file():
+        raise CheckpointError(f"{graph}: no such file; asr export {path} makes it")
+    if engine == "onnx" or path == graph or (engine == "auto" and _may_take(graph, device)):
+        from asr.onnx_engine import OnnxEngine
+
+        exported = OnnxEngine(graph, threads)
+        if path == graph or exported.metadata.describes_the_same(metadata.read(path)):
+            return exported
+        if engine == "onnx":
+            raise CheckpointError(f"{graph}: not made from this {path.name}; asr export {path} makes it anew")
+        logger.warning("%s: not made from this %s, which torch runs instead", graph, path.name)
+    import torch
+
+    from asr import checkpoint
+    from asr.torch_engine import TorchEngine
+
+    if threads:
+        torch.set_num_threads(threads)
+    return TorchEngine(checkpoint.load(path), device)
+
+
+def _may_take(graph: Path, device: str) -> bool:
+    """Whether there is a graph, and no CUDA device that would be faster."""
+    return graph.is_file() and (device == "cpu" or (device == "auto" and not _has_cuda()))
+
+
+def _has_cuda() -> bool:
+    """Whether there are an NVIDIA device and a torch to use it, without the seconds of importing torch."""
+    if find_spec("torch") is None:
+        return False
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    n_devices = ctypes.c_int()
+    return (
+        driver.cuInit(0) == 0
+        and driver.cuDeviceGetCount(ctypes.byref(n_devices)) == 0
+        and n_devices.value > 0
+    )

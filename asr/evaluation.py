@@ -148,7 +148,7 @@ def evaluate(
         transcript = recognizer.decode(outputs)
         reference, hypothesis = normalize(utterance.text), normalize(transcript.text)
         phones = None
-        labels = recognizer.checkpoint.labels.get("phones")
+        labels = recognizer.metadata.labels.get("phones")
         target = targets(labels, reference, lexicon) if labels and lexicon else None
         if labels and target and outputs:
             spoken = best_path(np.concatenate([output["phones"] for output in outputs]))

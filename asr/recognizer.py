@@ -9,14 +9,13 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from asr import align, checkpoint, pretrained
+from asr import align, pretrained
+from asr import engine as engines
 from asr.audio import SAMPLE_RATE, open_audio
-from asr.checkpoint import Checkpoint
 from asr.decoding.decoder import DecoderFactory, DecoderOptions, find_language
 from asr.decoding.language import Language
-from asr.engine import TorchEngine, TorchStream
+from asr.engine import Engine, EngineStream
 from asr.errors import CheckpointError
 from asr.labels import BLANK, SPACE_SYMBOL
 from asr.pronouncer import Pronouncer
@@ -35,27 +34,26 @@ class Recognizer:
 
     def __init__(
         self,
-        model: Checkpoint,
+        engine: Engine,
         name: str,
-        device: str = "auto",
         decoding: DecoderOptions | None = None,
     ) -> None:
         self.name = name
-        self.checkpoint = model
+        self.metadata = engine.metadata
         decoding = decoding or DecoderOptions()
-        language = find_language(decoding, model.labels, pretrained.shipped_language())
-        self._engine = TorchEngine(model, device)
+        language = find_language(decoding, self.metadata.labels, pretrained.shipped_language())
+        self._engine = engine
         self._use_decoders(decoding, language)
 
     def _use_decoders(self, decoding: DecoderOptions, language: Language | None) -> None:
-        labels = self.checkpoint.labels
+        labels = self.metadata.labels
         self.new_decoder = DecoderFactory(
             labels,
-            self.checkpoint.log_priors,
+            self.metadata.log_priors,
             decoding,
             language,
             _pronounce,
-            self.checkpoint.info.get("calibration"),
+            self.metadata.info.get("calibration"),
         )
         symbols = labels[self.new_decoder.output].symbols
         self._silent = [i for i, symbol in enumerate(symbols) if i == BLANK or symbol == SPACE_SYMBOL]
@@ -71,15 +69,18 @@ class Recognizer:
         cls,
         model: str | Path = "english",
         *,
+        engine: str = "auto",
         device: str = "auto",
         threads: int | None = None,
         decoding: DecoderOptions | None = None,
     ) -> Recognizer:
-        """A shipped model by its name, or any checkpoint by its path. threads: of the CPU."""
-        if threads:
-            torch.set_num_threads(threads)
+        """A shipped model by its name, or any model by its path.
+
+        engine, device, threads: what it runs on, as asr.engine.load() has it.
+        """
         path = pretrained.find(model)
-        return cls(checkpoint.load(path), str(model), device, decoding)
+        runner = engines.load(path, engine=engine, device=device, threads=threads)
+        return cls(runner, str(model), decoding)
 
     def transcribe(self, path: str | Path, *, batch_size: int = 8) -> Transcript:
         """Transcript of an audio or video file."""
@@ -140,9 +141,9 @@ class Recognizer:
                     kept = {name: _only_blanks(output) for name, output in kept.items()}
                 yield kept
 
-    def stream(self) -> TorchStream:
+    def stream(self) -> EngineStream:
         """A fresh pass over one utterance, step by step; CheckpointError if the model cannot do that."""
-        if self.checkpoint.model.config.bidirectional:
+        if self.metadata.model["bidirectional"]:
             raise CheckpointError(
                 f"{self.name}: is bidirectional, so it hears only whole recordings; listening needs a"
                 " model of one direction (recipes/english/streaming.toml trains one)"

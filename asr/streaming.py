@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from asr.decoding.decoder import Decoder
-from asr.engine import TorchStream
+from asr.engine import EngineStream
 from asr.recognizer import Recognizer
 from asr.segment import GRID, SAMPLE_RATE, EndpointConfig
 from asr.transcript import Final, Partial, Segment, Word
@@ -137,7 +137,7 @@ class Stream:
 class _Utterance:
     """The samples of one utterance so far and what was made of them; start: its place in the stream."""
 
-    def __init__(self, engine: TorchStream, decoder: Decoder, start: int) -> None:
+    def __init__(self, engine: EngineStream, decoder: Decoder, start: int) -> None:
         self.start = start
         self.n_decoded = 0  # samples that the decoder has heard, fewer than there are
         self.is_shown = False  # whether any of its words have been reported

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from asr import checkpoint
 from asr.errors import CheckpointError, OutputError
+from asr.metadata import FORMAT
 
 
 @torch.inference_mode()
@@ -129,7 +130,7 @@ def test_a_safetensors_file_of_another_program_is_refused(tmp_path: Path) -> Non
 
 
 def test_a_newer_format_says_to_update(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    path = with_metadata(tiny_checkpoint, tmp_path / "new", format=checkpoint.FORMAT + 1)
+    path = with_metadata(tiny_checkpoint, tmp_path / "new", format=FORMAT + 1)
     assert_refused(path, "newer.*update asr")
 
 

@@ -16,6 +16,7 @@ from asr.decoding.decoder import DecoderOptions
 from asr.errors import CheckpointError, UsageError
 from asr.labels import Labels
 from asr.recognizer import Recognizer
+from asr.torch_engine import TorchEngine
 
 DATA = Path(__file__).parent / "data"
 SPOKEN = {
@@ -103,8 +104,8 @@ def test_a_model_without_characters_cannot_spell(tiny_checkpoint: Path) -> None:
     model = checkpoint.load(tiny_checkpoint)
     model.labels = {"phones": Labels.of_kind("phones")}
     with pytest.raises(UsageError, match="the model has no characters"):
-        Recognizer(model, "phones-only", decoding=DecoderOptions(beam_size=1))
-    Recognizer(model, "phones-only")
+        Recognizer(TorchEngine(model), "phones-only", DecoderOptions(beam_size=1))
+    Recognizer(TorchEngine(model), "phones-only")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")

@@ -14,6 +14,16 @@ if TYPE_CHECKING:
     from asr.decoding.decoder import DecoderOptions
 
 
+def add_engine_option(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    parser.add_argument(
+        "--engine",
+        choices=("auto", "torch", "onnx"),
+        default="auto",
+        help="what computes: ONNX Runtime if the model has a graph and there is no CUDA device, else torch"
+        " (default: auto)",
+    )
+
+
 def add_decoder_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("decoding")
     group.add_argument(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from asr import arguments
-from asr.commands import add_decoder_options, decoder_options
+from asr.commands import add_decoder_options, add_engine_option, decoder_options
 from asr.errors import ExitStatus, OutputError
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("manifest", metavar="MANIFEST", help="JSON lines with audio, text, duration")
     parser.add_argument("-m", "--model", default="english", metavar="NAME|PATH", help="(default: english)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: auto)")
+    add_engine_option(parser)
     parser.add_argument("-t", "--threads", type=arguments.count, metavar="N", help="CPU threads")
     parser.add_argument("--corpus", metavar="NAME", help="only the rows of this corpus")
     parser.add_argument("--limit", type=arguments.count, metavar="N", help="only the first N rows")
@@ -47,7 +48,11 @@ def run(args: argparse.Namespace) -> ExitStatus:
 
     lexicon = Lexicon.load(args.lexicon) if args.lexicon else None
     recognizer = Recognizer.load(
-        args.model, device=args.device, threads=args.threads, decoding=decoder_options(args)
+        args.model,
+        engine=args.engine,
+        device=args.device,
+        threads=args.threads,
+        decoding=decoder_options(args),
     )
     with _progress(len(utterances), quiet=args.quiet) as on_progress:
         evaluation = evaluate(recognizer, utterances, lexicon, on_progress)

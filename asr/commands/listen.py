@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asr import arguments, pretrained
-from asr.commands import add_decoder_options, decoder_options
+from asr.commands import add_decoder_options, add_engine_option, decoder_options
 from asr.errors import AsrError, ExitStatus, UsageError
 from asr.interruption import ended_by_signals
 from asr.transcript import Final, Partial, Segment
@@ -100,6 +100,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     model.add_argument(
         "--second-model", default="english", metavar="NAME|PATH", help="(default: english)"
     )
+    add_engine_option(model)
     model.add_argument("-t", "--threads", type=arguments.count, metavar="N", help="CPU threads")
 
     add_decoder_options(parser)
@@ -181,8 +182,12 @@ def _make_stream(args: argparse.Namespace) -> Stream:
     }
     config = StreamConfig(replace(ENDPOINT_MODES[args.endpoint_mode], **rules), args.pre_roll)
     decoding = decoder_options(args)
-    recognizer = Recognizer.load(args.model, device="cpu", threads=args.threads, decoding=decoding)
-    second_pass = Recognizer.load(args.second_model, decoding=decoding) if args.second_pass else None
+    recognizer = Recognizer.load(
+        args.model, engine=args.engine, device="cpu", threads=args.threads, decoding=decoding
+    )
+    second_pass = None
+    if args.second_pass:
+        second_pass = Recognizer.load(args.second_model, engine=args.engine, decoding=decoding)
     return Stream(recognizer, config, second_pass=second_pass)
 
 

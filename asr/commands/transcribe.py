@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asr import arguments
-from asr.commands import add_decoder_options, decoder_options
+from asr.commands import add_decoder_options, add_engine_option, decoder_options
 from asr.errors import AsrError, ExitStatus, OutputError, UsageError
 from asr.formats import FORMATS, render
 from asr.transcript import Segment, Transcript
@@ -102,6 +102,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     model.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: auto)"
     )
+    add_engine_option(model)
     model.add_argument("-t", "--threads", type=arguments.count, metavar="N", help="CPU threads")
     model.add_argument(
         "--batch-size",
@@ -410,7 +411,11 @@ def _load(args: argparse.Namespace) -> Recognizer:
     from asr.recognizer import Recognizer
 
     recognizer = Recognizer.load(
-        args.model, device=args.device, threads=args.threads, decoding=decoder_options(args)
+        args.model,
+        engine=args.engine,
+        device=args.device,
+        threads=args.threads,
+        decoding=decoder_options(args),
     )
     logger.info("model %s loaded in %.2f s", recognizer.name, time.perf_counter() - begin)
     return recognizer

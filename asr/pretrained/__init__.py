@@ -1,5 +1,5 @@
-"""What ships with the package: models, one folder each with model.safetensors and MODEL_CARD.md, and the
-language model and pronouncer that they share.
+"""What ships with the package: models, one folder each with model.safetensors, model.onnx and
+MODEL_CARD.md, and the language model and pronouncer that they share.
 
 SHA256SUMS in a folder holds the checksums of what is computed with there, in the form of sha256sum: a
 download or a checkout that went wrong is found by `asr doctor`, or by `sha256sum -c SHA256SUMS`.
@@ -14,6 +14,7 @@ from asr.errors import CheckpointError
 
 FOLDER = Path(__file__).parent
 MODEL_FILE = "model.safetensors"
+GRAPH_FILE = "model.onnx"  # the same for ONNX Runtime
 CHECKSUMS = "SHA256SUMS"
 STREAMING = "english-streaming"  # what listens to a microphone unless another model is named
 LANGUAGE_FILE = FOLDER / "english" / "language.safetensors"

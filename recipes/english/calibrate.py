@@ -18,6 +18,7 @@ from asr import align, checkpoint
 from asr.evaluation import Result, bins, calibration_error, evaluate
 from asr.manifest import read_manifest
 from asr.recognizer import Recognizer
+from asr.torch_engine import TorchEngine
 
 Judged = list[tuple[float, bool]]  # mean log posterior of a word, and whether it was right
 
@@ -65,7 +66,8 @@ def main() -> None:
     args = parser.parse_args()
     model = checkpoint.load(args.checkpoint)
     model.info.pop("calibration", None)
-    results = evaluate(Recognizer(model, str(args.checkpoint)), read_manifest(args.manifest)).results
+    recognizer = Recognizer(TorchEngine(model), str(args.checkpoint))
+    results = evaluate(recognizer, read_manifest(args.manifest)).results
     halves = [judged(results[half::2]) for half in (0, 1)]
     crossed = apply(fit(halves[0]), halves[1]) + apply(fit(halves[1]), halves[0])
     raw = [(math.exp(mean), right) for mean, right in halves[0] + halves[1]]

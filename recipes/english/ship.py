@@ -1,4 +1,5 @@
-"""Put a trained checkpoint into the package, at half precision and with its measured results.
+"""Put a trained checkpoint into the package, at half precision and with its measured results, and beside it
+the int8 graph that runs on CPUs.
 
     asr evaluate dev.jsonl -m RUN/best.safetensors --lexicon LEXICON --json > dev.json
     python recipes/english/ship.py RUN/best.safetensors --name english --results dev.json
@@ -10,7 +11,10 @@ import argparse
 import json
 from pathlib import Path
 
-from asr import checkpoint, pretrained
+from asr import checkpoint, export, pretrained
+from asr.audio import read_audio
+
+SENTENCE = Path(__file__).parents[2] / "tests" / "data" / "1462-170142-0003.flac"
 
 
 def main() -> None:
@@ -27,8 +31,13 @@ def main() -> None:
     }
     path = pretrained.FOLDER / args.name / pretrained.MODEL_FILE
     checkpoint.save(model, path, half=True)
+    shipped = checkpoint.load(path)  # at half precision
+    graph = path.with_name(pretrained.GRAPH_FILE)
+    export.export(shipped, graph)
     pretrained.write_checksums(path.parent)
-    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+    for file in (path, graph):
+        print(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
+    print(export.compare(shipped, graph, [read_audio(SENTENCE)]))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,240 @@
+"""A checkpoint -> an ONNX graph from samples to log-probabilities, in float32 or with int8 weights.
+
+The log-mel front end is part of the graph, so that nothing of torch is needed to run it: a convolution
+with the windowed sines and cosines of the discrete Fourier transform takes the place of the FFT, which
+costs a tenth of the network. asr/onnx_engine.py runs the graph and tells its inputs and outputs.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from asr.audio import SAMPLE_RATE
+from asr.checkpoint import Checkpoint
+from asr.errors import UsageError
+from asr.features import LogMel
+from asr.files import write_atomically
+from asr.metadata import KEY
+from asr.model import AcousticModel, RecurrentLayer, TimeReduction, length_mask, output_lengths
+from asr.onnx_engine import LENGTHS, SAMPLES, STATES, OnnxEngine, next_state
+from asr.torch_engine import TorchEngine
+
+_OPSET = 17
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far an exported graph is from the checkpoint it was made from, over all output frames."""
+
+    n_frames: int
+    largest: float  # between probabilities
+    mean: float  # between probabilities
+    same_label: float  # share of frames with the same likeliest label
+
+
+def export(checkpoint: Checkpoint, path: str | Path, *, int8: bool = True) -> None:
+    """Write the graph of a checkpoint, which is on the CPU; UsageError without the package onnx.
+
+    int8: weights of the LSTM and the projections in eight bits, a quarter of the size; the front end, the
+    convolutions and the output layers, where a rounding error is not averaged out, stay in float32.
+    """
+    try:
+        import onnx
+    except ImportError:
+        raise UsageError("export: needs the package onnx; pip install 'asr[export]'") from None
+
+    def write(temporary: str) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            whole = str(Path(folder) / "whole.onnx")
+            _trace(checkpoint, whole)
+            if int8:
+                quantized = str(Path(folder) / "int8.onnx")
+                _quantize(whole, quantized, checkpoint.labels)
+                whole = quantized
+            graph = onnx.load(whole)
+        onnx.helper.set_model_props(graph, {KEY: checkpoint.metadata.to_json()})
+        onnx.save(graph, temporary)
+
+    write_atomically(path, write)
+
+
+def compare(checkpoint: Checkpoint, path: str | Path, recordings: Sequence[np.ndarray]) -> Difference:
+    """How the graph in a file differs from the checkpoint on recordings: float32 samples at 16 kHz."""
+    exact, exported = TorchEngine(checkpoint, "cpu"), OnnxEngine(path)
+    pairs = [
+        (expected[name], found[name])
+        for expected, found in zip(
+            exact.log_probs(recordings), exported.log_probs(recordings), strict=True
+        )
+        for name in expected
+    ]
+    differences = np.concatenate([np.abs(np.exp(a) - np.exp(b)).max(1) for a, b in pairs])
+    same = np.concatenate([a.argmax(1) == b.argmax(1) for a, b in pairs])
+    return Difference(len(same), float(differences.max()), float(differences.mean()), float(same.mean()))
+
+
+def synthetic_sound() -> np.ndarray:
+    """Three seconds of a gliding buzz in syllables, with a little noise: float32 at 16 kHz."""
+    random = np.random.default_rng(1)
+    time = np.arange(3 * SAMPLE_RATE) / SAMPLE_RATE
+    pitch = 120 + 40 * np.sin(2 * np.pi * 0.5 * time)
+    buzz = np.sign(np.sin(2 * np.pi * np.cumsum(pitch) / SAMPLE_RATE)) * np.sin(2 * np.pi * 2 * time) ** 2
+    return (0.1 * buzz + random.normal(0, 0.003, len(time))).astype(np.float32)
+
+
+class _FrontEnd(nn.Module):
+    """LogMel in operations that ONNX has in every runtime."""
+
+    kernel: Tensor
+    filters: Tensor
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, log_mel: LogMel) -> None:
+        super().__init__()
+        self.config = log_mel.config
+        window = log_mel.mel.spectrogram.window.double()
+        self.margin = (self.config.n_fft - len(window)) // 2  # torch centres a window in the transform
+        time = torch.arange(len(window), dtype=torch.float64) + self.margin
+        frequency = torch.arange(self.config.n_fft // 2 + 1, dtype=torch.float64)
+        angle = 2 * torch.pi * frequency[:, None] * time / self.config.n_fft
+        self.register_buffer("kernel", torch.cat([angle.cos(), angle.sin()])[:, None].mul(window).float())
+        self.register_buffer("filters", log_mel.mel.mel_scale.fb.T[..., None].clone())
+        self.register_buffer("scale", 1 / log_mel.deviation)
+        self.register_buffer("shift", -log_mel.mean / log_mel.deviation)
+
+    def forward(self, samples: Tensor) -> Tensor:
+        """(batch, samples) -> (batch, frames, mels)."""
+        inside = samples[:, None, self.margin : samples.shape[1] - self.margin]
+        spectrum = nn.functional.conv1d(inside, self.kernel, stride=self.config.hop_length)
+        real, imaginary = spectrum.square().chunk(2, 1)
+        mel = nn.functional.conv1d(real + imaginary, self.filters)
+        return (mel + self.config.floor).log().transpose(1, 2) * self.scale + self.shift
+
+
+class _Whole(nn.Module):
+    """The graph of a bidirectional model: recordings as a whole."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__()
+        self.front_end, self.model = _FrontEnd(checkpoint.front_end), checkpoint.model
+
+    def forward(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
+        outputs, _ = self.model(self.front_end(samples), lengths)
+        return tuple(outputs.values())
+
+
+class _Step(nn.Module):
+    """The graph of a model of one direction: frames in multiples of four, and the state before them.
+
+    Unlike AcousticModel.step() every state has a fixed shape. Frames beyond an item's length are none,
+    so that a recording's end is a step like any other; what waits for its future context is at first
+    `lookahead` frames of nothing, whose outputs the caller drops.
+    """
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__()
+        self.front_end, self.model = _FrontEnd(checkpoint.front_end), checkpoint.model
+
+    def forward(
+        self,
+        samples: Tensor,
+        lengths: Tensor,
+        first: Tensor,
+        second: Tensor,
+        recurrent: Tensor,
+        future: Tensor | None = None,
+    ) -> tuple[Tensor, ...]:
+        model: AcousticModel = self.model
+        features = self.front_end(samples)
+        x = (features * length_mask(lengths, features.shape[1])[..., None])[:, None]
+        x = torch.cat([first, x], 2)
+        first = x[:, :, -1:]
+        x = TimeReduction.convolve(model.reduction.first, x)
+        x = x * length_mask((lengths + 1) // 2, x.shape[2])[:, None, :, None]
+        x = torch.cat([second, x], 2)
+        second = x[:, :, -1:]
+        x = model.reduction.output(TimeReduction.convolve(model.reduction.second, x))
+        after = []
+        for layer, state in zip(model.layers, recurrent, strict=True):
+            assert isinstance(layer, RecurrentLayer)
+            x, state = layer.step(x, tuple(state[:, None]) if len(state) == 2 else state)
+            after.append(torch.cat(state) if isinstance(state, tuple) else state)
+        states = [first, second, torch.stack(after)]
+        if future is not None:
+            x = x * length_mask(output_lengths(lengths), x.shape[1])[..., None]
+            x = torch.cat([future, x], 1)
+            states.append(x[:, -model.config.lookahead :])
+            x = model._see_future(x)
+        return *model._outputs(x).values(), *states
+
+
+def _trace(checkpoint: Checkpoint, path: str) -> None:
+    """Write the float32 graph of a checkpoint."""
+    config, features = checkpoint.model.config, checkpoint.front_end.config
+    n_batch, n_frames = 2, 64
+    samples = torch.zeros(n_batch, (n_frames - 1) * features.hop_length + features.n_fft)
+    inputs = {SAMPLES: samples, LENGTHS: torch.full((n_batch,), n_frames)}
+    axes: dict[str, dict[int, str]] = {SAMPLES: {0: "batch", 1: "samples"}, LENGTHS: {0: "batch"}}
+    axes |= {name: {0: "batch", 1: "frames"} for name in config.outputs}
+    graph: nn.Module
+    states: dict[str, Tensor] = {}
+    if config.bidirectional:
+        graph = _Whole(checkpoint)
+    else:
+        graph = _Step(checkpoint)
+        n_parts = 2 if config.cell == "lstm" else 1
+        state = checkpoint.model.initial_state()
+        states = dict(
+            zip(
+                STATES,
+                (
+                    state.convolutions[0].repeat(n_batch, 1, 1, 1),
+                    state.convolutions[1].repeat(n_batch, 1, 1, 1),
+                    torch.zeros(config.n_layers, n_parts, n_batch, config.n_hidden),
+                    torch.zeros(n_batch, config.lookahead, config.n_model),
+                ),
+                strict=True,
+            )
+        )
+        if not config.lookahead:
+            del states[STATES[-1]]
+        for name in states:
+            axes[name] = axes[next_state(name)] = {2 if name == "recurrent" else 0: "batch"}
+    with torch.inference_mode(), warnings.catch_warnings():
+        # The exporter that is not deprecated unrolls or refuses recurrent layers; this one writes LSTM nodes.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            graph.eval(),  # whose mode is put back, and with it the model's
+            tuple((inputs | states).values()),
+            path,
+            input_names=list(inputs | states),
+            output_names=[*config.outputs, *map(next_state, states)],
+            dynamic_axes=axes,
+            opset_version=_OPSET,
+            dynamo=False,
+        )
+
+
+def _quantize(source: str, target: str, outputs: Iterable[str]) -> None:
+    """Write a graph with int8 weights in all but the output layers of these names."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    prepared = f"{target}.prepared"
+    quant_pre_process(source, prepared, skip_symbolic_shape=True)
+    quantize_dynamic(
+        prepared,
+        target,
+        op_types_to_quantize=["LSTM", "MatMul"],
+        nodes_to_exclude=[f"/model/{name}/MatMul" for name in outputs],
+        weight_type=QuantType.QInt8,
+    )
