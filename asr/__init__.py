@@ -23,8 +23,9 @@ Dictation follows on from there:
     dictation      one dictation from begin to end; control takes requests from other processes
     keyboard       changes of the text -> key strokes in the focused window
 
-checkpoint keeps a model in one file, engine runs it, recognizer joins all of this; labels and text turn
-words into label ids. training/ makes models from manifests, which preparation makes and validation
+checkpoint keeps a model in one file, metadata says what it is, export makes an ONNX graph of it; engine
+runs either, by torch_engine or onnx_engine; recognizer joins all of this; labels and text turn words into
+label ids. training/ makes models from manifests, which preparation makes and validation
 checks; evaluation counts the models' errors, simulation measures how a stream would do live. lm makes
 language models; pronouncer gives phones to words that no lexicon has. commands/ has one file a verb,
 arguments the values of its options, and cli the command tree; config reads TOML into the dataclass beside

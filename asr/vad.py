@@ -10,28 +10,43 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-import torch
+import onnxruntime
 
 CHUNK = 512  # samples at 16 kHz that the network takes at once: 32 ms
 THRESHOLD = 0.35  # of its probability; its authors' 0.5 begins a little later in noise
+_CONTEXT = 64  # samples of the chunk before that it wants with each
+_SAMPLE_RATE = np.array(16_000, np.int64)
 
 
 class SpeechDetector:
     """A small recurrent network; an instance remembers one stream."""
 
+    _context: np.ndarray
+    _state: np.ndarray
+
     def __init__(self, threshold: float = THRESHOLD) -> None:
         self._threshold = threshold
         spec = find_spec("silero_vad")
         assert spec is not None and spec.origin is not None
-        # Importing the package would set torch to one thread, so only its data is taken.
-        self._network = torch.jit.load(Path(spec.origin).parent / "data" / "silero_vad.jit")
+        # Importing the package would import torch, so only its data is taken.
+        path = Path(spec.origin).parent / "data" / "silero_vad.onnx"
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1  # a chunk is too little work to share
+        self._network = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self.reset()
 
-    @torch.inference_mode()
     def feed(self, samples: np.ndarray) -> bool:
         """Whether speech is likely anywhere in these samples: float32, 16 kHz, a multiple of CHUNK."""
-        chunks = torch.from_numpy(samples).reshape(-1, CHUNK)
-        return max((self._network(chunk, 16_000).item() for chunk in chunks), default=0.0) > self._threshold
+        return max(map(self._probability, samples.reshape(-1, CHUNK)), default=0.0) > self._threshold
+
+    def _probability(self, chunk: np.ndarray) -> float:
+        window = np.concatenate([self._context, chunk])
+        inputs = {"input": window[None], "state": self._state, "sr": _SAMPLE_RATE}
+        probability, self._state = self._network.run(["output", "stateN"], inputs)
+        self._context = window[-_CONTEXT:]
+        return float(probability[0, 0])
 
     def reset(self) -> None:
         """Forget the stream."""
-        self._network.reset_states()
+        self._context = np.zeros(_CONTEXT, np.float32)
+        self._state = np.zeros((2, 1, 128), np.float32)

@@ -113,6 +113,11 @@ def test_light_modules_import_nothing_slow(module: str) -> None:
     assert not {name.split(".")[0] for name in loaded_with(module)} & slow
 
 
+@pytest.mark.parametrize("module", ["asr.recognizer", "asr.onnx_engine", "asr.streaming"])
+def test_recognition_without_torch_is_possible(module: str) -> None:
+    assert not {name.split(".")[0] for name in loaded_with(module)} & {"torch", "torchaudio", "librosa"}
+
+
 def test_the_heads_of_all_commands_load_without_torch() -> None:
     code = f"import sys, {', '.join(['asr.cli', *HEADS])}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
@@ -146,6 +151,7 @@ def test_the_library_does_not_print(module: str) -> None:
         ("sounddevice", "asr.microphone"),
         ("subprocess", "asr.keyboard asr.lm"),
         ("socket", "asr.control"),
+        ("onnx", "asr.export"),
     ],
 )
 def test_formats_microphone_sockets_and_other_programs_have_one_room_each(package: str, room: str) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SENTENCE
 
 from asr import checkpoint, engine, export
 from asr.audio import read_audio
@@ -17,6 +16,7 @@ from asr.errors import CheckpointError, UsageError
 from asr.onnx_engine import OnnxEngine
 from asr.recognizer import Recognizer
 from asr.torch_engine import TorchEngine
+from tests.conftest import SENTENCE
 
 ROOT = Path(__file__).parent.parent
 EXACT = 2e-4  # between log-probabilities in float32
@@ -151,15 +151,14 @@ def test_a_bidirectional_graph_does_not_stream(tiny: Path) -> None:
         Recognizer.load(tiny).stream()
 
 
-def test_transcribing_with_onnx_imports_neither_torch_nor_librosa(pair: Path) -> None:
+@pytest.mark.parametrize("verb", [["transcribe"], ["listen", "--fast", "--simulate"]])
+def test_recognition_with_onnx_imports_neither_torch_nor_librosa(pair: Path, verb: list[str]) -> None:
     code = (
         "import sys; from asr.cli import main; status = main(sys.argv[1:]);"
         "loaded = {'torch', 'torchaudio', 'librosa'} & set(sys.modules);"
         "sys.exit(f'{status} {loaded}' if status or loaded else 0)"
     )
-    command = ["transcribe", "--engine", "onnx", "-m", str(pair), str(SENTENCE)]
-    done = subprocess.run(
-        [sys.executable, "-c", code, *command], cwd=ROOT, capture_output=True, text=True
-    )
+    command = [*verb, str(SENTENCE), "-m", str(pair), "--engine", "onnx"]
+    done = subprocess.run([sys.executable, "-c", code, *command], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == Recognizer.load(pair, engine="onnx").transcribe(SENTENCE).text + "\n"
+    assert done.stdout.strip()
