@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from asr.formats import FORMATS, render
+from asr.formats import FORMATS, coloured, render
 from asr.transcript import Segment, Transcript, Word
 
 
@@ -250,3 +250,11 @@ def test_formats_need_neither_torch_nor_numpy():
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
 
     assert result.stdout == "set()\n"
+
+
+def test_doubtful_words_are_coloured() -> None:
+    words = tuple(Word(text, 0, 1, p) for text, p in [("sure", 0.7), ("perhaps", 0.69), ("hardly", 0.39)])
+    painted = coloured(Transcript((Segment(0, 1, words),), 1.0))
+    assert render(painted, "txt", file="a", model="m") == (
+        "sure \x1b[33mperhaps\x1b[0m \x1b[31mhardly\x1b[0m\n"
+    )

@@ -576,3 +576,11 @@ def test_the_decoder_is_chosen_by_its_options(recognizer) -> None:
 def test_a_beam_of_nothing_is_wrong_usage(capsys) -> None:
     assert transcribe(record("a.wav", 3), "--beam-size", "0") == 2
     assert "'0' is not a whole number, 1 or more" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_confidence_is_shown_in_colour_on_a_terminal_only(monkeypatch, capsys, is_terminal) -> None:
+    monkeypatch.setattr("asr.commands.transcribe.coloured", lambda transcript: Transcript((), 0.0))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: is_terminal)
+    assert transcribe(record("a.wav", 3), "--print-confidence", "-q") == 0
+    assert (capsys.readouterr().out == "") == is_terminal
