@@ -111,6 +111,7 @@ class Stream:
     def _report(self, utterance: _Utterance) -> list[Partial | Final]:
         endpoint, seconds = self.config.endpoint, utterance.n_decoded / SAMPLE_RATE
         if endpoint.has_paused(seconds, utterance.last_word_end):
+            utterance.conclude()
             return self._end(utterance.n_decoded)
         if endpoint.is_too_long(seconds):
             # In the midst of speech: what is not certain yet is heard again in the next utterance.
@@ -175,6 +176,11 @@ class _Utterance:
         self._decode(np.zeros(0, np.float32), last=True)
         self._tentative = self._after_committed(self._decoder.end())
 
+    def conclude(self) -> None:
+        """Nothing more belongs to the utterance: let the decoder take back what it would not end with."""
+        if self._decoder.may_retract:
+            self._tentative = self._decoder.end()
+
     def _decode(self, samples: np.ndarray, *, last: bool) -> None:
         log_probs = self._engine.feed(samples, last=last)[self._decoder.output]
         self._decoder.step(log_probs)
@@ -196,7 +202,8 @@ class _Utterance:
             agrees = i < len(before[1]) and before[1][i] == word.text
             counts.append(self._n_unchanged[i] + 1 if agrees else 1)
         n_certain = 0
-        while n_certain < len(words) - 1 and counts[n_certain] >= _STEPS_UNCHANGED:
+        most = 0 if self._decoder.may_retract else len(words) - 1
+        while n_certain < most and counts[n_certain] >= _STEPS_UNCHANGED:
             n_certain += 1
         self._committed += words[:n_certain]
         self._tentative, self._n_unchanged = words[n_certain:], counts[n_certain:]
