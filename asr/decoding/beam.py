@@ -52,13 +52,13 @@ class LanguageModel(Protocol):
 class BeamConfig:
     """What a search weighs and how much it keeps; all scores are natural logarithms."""
 
-    beam_size: int = 300  # hypotheses kept from frame to frame
-    label_beam: int = 12  # likeliest labels of a frame that are tried
+    beam_size: int = 400  # hypotheses kept from frame to frame
+    label_beam: int = 10  # likeliest labels of a frame that are tried
     threshold: float = 14.0  # hypotheses this much worse than the best are dropped
     lm_weight: float = 0.85
-    word_score: float = -0.5  # added for each word
+    word_score: float = -0.75  # added for each word
     prior_weight: float = 0.6  # of the labels' log prior, which is subtracted
-    certain_blank: float = 0.999  # frames with a blank at least as probable bring no new label
+    certain_blank: float = 0.98  # frames with a blank at least as probable bring no new label
 
 
 @dataclass(frozen=True)
@@ -272,21 +272,25 @@ class BeamSearch:
 def _merge(candidates: _Beam, n_nodes: int, config: BeamConfig) -> tuple[_Beam, np.ndarray]:
     """The best hypotheses, and of each the candidate whose history it takes."""
     keys = candidates.states * n_nodes + candidates.nodes
-    order = np.lexsort((-np.maximum(candidates.blank, candidates.label), candidates.texts, keys))
-    keys, texts = keys[order], candidates.texts[order]
-    is_first = np.ones(len(order), bool)
-    is_first[1:] = (keys[1:] != keys[:-1]) | (texts[1:] != texts[:-1])
-    firsts = np.flatnonzero(is_first)
+    same_words = keys * _HASH_FACTOR ^ candidates.texts
+    order = np.argsort(same_words)
+    firsts = _starts(same_words[order])
     blank = np.logaddexp.reduceat(candidates.blank[order], firsts)
     label = np.logaddexp.reduceat(candidates.label[order], firsts)
     total = np.logaddexp(blank, label)
     kept = np.flatnonzero(total > total.max() - config.threshold)
-    keys = keys[firsts[kept]]
-    likeliest = np.lexsort((-total[kept], keys))
-    is_first = np.ones(len(kept), bool)
-    is_first[1:] = keys[likeliest[1:]] != keys[likeliest[:-1]]
-    kept = kept[likeliest[is_first]]
+    keys = keys[order[firsts[kept]]]
+    by_key = np.argsort(keys)
+    kept = kept[by_key]
+    groups = _starts(keys[by_key])
+    best = np.maximum.reduceat(total[kept], groups)
+    kept = kept[total[kept] == np.repeat(best, np.diff(groups, append=len(kept)))]
     if len(kept) > config.beam_size:
         kept = kept[np.argpartition(-total[kept], config.beam_size - 1)[: config.beam_size]]
     chosen = order[firsts[kept]]
     return replace(candidates.take(chosen), blank=blank[kept], label=label[kept]), chosen
+
+
+def _starts(ordered: np.ndarray) -> np.ndarray:
+    """Where each run of equal values begins."""
+    return np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
