@@ -203,7 +203,8 @@ class _Utterance:
             agrees = i < len(before[1]) and before[1][i] == word.text
             counts.append(self._n_unchanged[i] + 1 if agrees else 1)
         n_certain = 0
-        while n_certain < len(words) - 1 and counts[n_certain] >= _STEPS_UNCHANGED:
+        most = 0 if self._decoder.may_retract else len(words) - 1
+        while n_certain < most and counts[n_certain] >= _STEPS_UNCHANGED:
             n_certain += 1
         self._committed += words[:n_certain]
         self._tentative, self._n_unchanged = words[n_certain:], counts[n_certain:]

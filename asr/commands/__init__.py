@@ -34,6 +34,11 @@ def add_decoder_options(parser: argparse.ArgumentParser) -> None:
         help="words and phrases to expect, also unheard-of ones, e.g. anneke,new york,kubernetes:8",
     )
     group.add_argument("--hotwords-file", metavar="FILE", help="the same, one a line; # begins a comment")
+    group.add_argument(
+        "--grammar",
+        metavar="FILE",
+        help="the only phrases that may be said, one a line or in JSGF; other speech gives no text",
+    )
     group.add_argument("--lm-weight", type=float, metavar="W", help="of the language model's logarithms")
     group.add_argument("--word-score", type=float, metavar="S", help="added for each word")
     group.add_argument("--prior-weight", type=float, metavar="W", help="of the labels' priors, divided out")
@@ -41,7 +46,7 @@ def add_decoder_options(parser: argparse.ArgumentParser) -> None:
 
 def decoder_options(args: argparse.Namespace) -> DecoderOptions:
     """What the user chose among add_decoder_options()."""
-    from asr.decoding import hotwords
+    from asr.decoding import grammar, hotwords
     from asr.decoding.decoder import DecoderOptions
 
     hot_words = hotwords.read(args.hotwords_file) if args.hotwords_file else []
@@ -54,4 +59,5 @@ def decoder_options(args: argparse.Namespace) -> DecoderOptions:
         word_score=args.word_score,
         prior_weight=args.prior_weight,
         hot_words=tuple(hot_words),
+        grammar=grammar.read(args.grammar) if args.grammar else (),
     )

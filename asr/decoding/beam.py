@@ -15,14 +15,37 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
-from asr.decoding.ngram import END, UNKNOWN, NGramModel
+from asr.decoding.ngram import END, UNKNOWN
 from asr.decoding.prefix_tree import PrefixTree
 from asr.labels import BLANK
 
 _HASH_FACTOR = np.int64(0x5851F42D4C957F2D)  # of a linear congruential generator (Knuth, MMIX)
+
+
+class LanguageModel(Protocol):
+    """What a search asks of a language model; -inf is the logarithm of what it does not allow."""
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The spelling of each id."""
+
+    @property
+    def ids(self) -> dict[str, int]: ...
+
+    @property
+    def start(self) -> int:
+        """The state at the beginning of a sentence."""
+
+    @property
+    def unigrams(self) -> np.ndarray:
+        """(words,) log-probabilities without any context."""
+
+    def score(self, states: np.ndarray, words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(n,) natural log-probabilities of words after states, and (n,) the states that follow."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +102,11 @@ class Graph:
     """
 
     def __init__(
-        self, tree: PrefixTree, lm: NGramModel | None, config: BeamConfig, phrases: Sequence[Phrase] = ()
+        self,
+        tree: PrefixTree,
+        lm: LanguageModel | None,
+        config: BeamConfig,
+        phrases: Sequence[Phrase] = (),
     ) -> None:
         self.tree, self.lm, self.config = tree, lm, config
         self._n_words = int(tree.words.max(initial=0)) + 1 if lm is None else len(lm.words)
@@ -131,6 +158,7 @@ class BeamSearch:
             nodes=np.full(1, BLANK),
             history=np.full(1, -1),
         )
+        self.best_path_score = 0.0  # of the likeliest labels so far, allowed by the graph or not
         self._words: list[np.ndarray] = []  # rows (word, node, previous row) of the history
         self._n_words = 0
 
@@ -139,6 +167,7 @@ class BeamSearch:
         config = self._graph.config
         skipped = log_probs[:, BLANK] >= np.log(config.certain_blank)
         scores = log_probs.astype(np.float32) - self._bias
+        self.best_path_score += float(scores.max(-1).sum())
         n_tried = min(config.label_beam, scores.shape[1] - 1)
         tried = np.sort(np.argpartition(-scores[:, 1:], n_tried - 1)[:, :n_tried] + 1)
         for frame, labels, skip in zip(scores, tried, skipped, strict=True):

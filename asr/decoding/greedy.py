@@ -20,6 +20,7 @@ class GreedyDecoder:
     """Words as the likeliest characters spell them."""
 
     output = "characters"
+    may_retract = False
 
     def __init__(self, labels: Labels) -> None:
         self._labels = labels
