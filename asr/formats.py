@@ -61,6 +61,10 @@ def _fields(
         }
         if segment.channel is not None:
             fields["channel"] = segment.channel
+        if segment.alternatives:
+            fields["alternatives"] = [
+                {"text": other.text, "score": round(other.score, 3)} for other in segment.alternatives
+            ]
         if word_timestamps:
             fields["words"] = [
                 {
