@@ -38,6 +38,10 @@ class LanguageModelError(AsrError):
     """A language model is missing, damaged, foreign, or does not fit the acoustic model."""
 
 
+class GrammarError(UsageError):
+    """A grammar is missing, empty, or has a line that cannot be used."""
+
+
 class TrainingError(AsrError):
     """Training cannot go on: its data or its settings make the loss lose its value."""
 

@@ -23,6 +23,7 @@ from asr.segment import GRID, cut, may_hold_speech
 from asr.transcript import Segment, Transcript
 
 _PAUSE_FRAMES = 15  # 0.6 seconds without a label end a segment
+_PAUSE_FRAMES_IN_GRAMMAR = 30  # as in a stream: who spells a phrase of a grammar may well stop to think
 _LONGEST_SEGMENT_FRAMES = 1500  # a minute without a pause is decoded up to its longest gap
 
 
@@ -55,6 +56,7 @@ class Recognizer:
             _pronounce,
             self.metadata.info.get("calibration"),
         )
+        self._pause_frames = _PAUSE_FRAMES_IN_GRAMMAR if decoding.grammar else _PAUSE_FRAMES
         symbols = labels[self.new_decoder.output].symbols
         self._silent = [i for i, symbol in enumerate(symbols) if i == BLANK or symbol == SPACE_SYMBOL]
 
@@ -160,7 +162,7 @@ class Recognizer:
     def _last_pause(self, log_probs: np.ndarray) -> int:
         """How many frames can be decoded for good: up to the middle of the last pause, else 0."""
         gaps = self._gaps(log_probs)
-        pauses = [gap for gap in gaps if gap[1] - gap[0] >= _PAUSE_FRAMES]
+        pauses = [gap for gap in gaps if gap[1] - gap[0] >= self._pause_frames]
         if pauses:
             return sum(pauses[-1]) // 2
         if len(log_probs) > _LONGEST_SEGMENT_FRAMES:
@@ -170,16 +172,15 @@ class Recognizer:
 
     def _decode(self, log_probs: np.ndarray, first_frame: int) -> list[Segment]:
         """Segments between the pauses of (frames, labels)."""
-        middles = [
-            sum(gap) // 2 for gap in self._gaps(log_probs) if gap[1] - gap[0] >= _PAUSE_FRAMES
-        ]
+        gaps = self._gaps(log_probs)
+        middles = [sum(gap) // 2 for gap in gaps if gap[1] - gap[0] >= self._pause_frames]
         segments = []
         for start, end in zip([0, *middles], [*middles, len(log_probs)], strict=True):
             decoder = self.new_decoder()
             decoder.begin((first_frame + start) * align.FRAME_SECONDS)
             decoder.step(log_probs[start:end])
             if words := decoder.end():
-                segments.append(Segment(words[0].start, words[-1].end, words))
+                segments.append(replace(Segment.of(words), alternatives=decoder.alternatives))
         return segments
 
 

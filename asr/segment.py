@@ -91,15 +91,15 @@ class EndpointConfig:
     decoders. The utterance's length also bounds what a stream keeps in memory.
     """
 
-    rule1_min_trailing_silence: float = 2.4  # seconds without a word, when there was none at all
+    rule1_min_trailing_silence: float = 2.4  # seconds without speech, when there was no word at all
     rule2_min_trailing_silence: float = 1.2  # seconds since the last word
     rule3_min_utterance_length: float = 20.0  # seconds; training heard nothing longer
 
-    def has_paused(self, seconds: float, last_word_end: float | None) -> bool:
-        """Whether the speaker is done, after so many seconds with the last word, if any, ending there."""
-        if last_word_end is None:
-            return seconds >= self.rule1_min_trailing_silence
-        return seconds - last_word_end >= self.rule2_min_trailing_silence
+    def has_paused(self, silence: float, *, after_words: bool) -> bool:
+        """Whether so many seconds of silence end the utterance."""
+        if after_words:
+            return silence >= self.rule2_min_trailing_silence
+        return silence >= self.rule1_min_trailing_silence
 
     def is_too_long(self, seconds: float) -> bool:
         """Whether the utterance ends although the speaker goes on."""

@@ -81,8 +81,8 @@ class Stream:
         """What remains to be said when no more samples come; the stream is then as good as new."""
         events = self._hear(self._pending)
         if self._utterance is not None:
-            self._utterance.finish()
-            events += self._end(self._utterance.n_decoded)
+            self._utterance.flush()
+            events += self._end(self._utterance.settle())
         self._reset()
         return events
 
@@ -109,10 +109,12 @@ class Stream:
         return self._utterance
 
     def _report(self, utterance: _Utterance) -> list[Partial | Final]:
-        endpoint, seconds = self.config.endpoint, utterance.n_decoded / SAMPLE_RATE
-        if endpoint.has_paused(seconds, utterance.last_word_end):
-            return self._end(utterance.n_decoded)
-        if endpoint.is_too_long(seconds):
+        # Without words it is the detector that tells when the sound ended.
+        end = utterance.last_word_end or self._last_speech / SAMPLE_RATE
+        silence = (utterance.start + utterance.n_decoded) / SAMPLE_RATE - end
+        if self.config.endpoint.has_paused(silence, after_words=bool(utterance.words)):
+            return self._end(utterance.settle())
+        if self.config.endpoint.is_too_long(utterance.n_decoded / SAMPLE_RATE):
             # In the midst of speech: what is not certain yet is heard again in the next utterance.
             return self._end(utterance.drop_tentative())
         return utterance.changes()
@@ -161,8 +163,8 @@ class _Utterance:
 
     @property
     def last_word_end(self) -> float | None:
-        """Seconds from the utterance's beginning."""
-        return self.words[-1].end - self.start / SAMPLE_RATE if self.words else None
+        """Seconds from the stream's beginning; None without a word."""
+        return self.words[-1].end if self.words else None
 
     def feed(self, samples: np.ndarray) -> None:
         self._blocks.append(samples)
@@ -170,10 +172,15 @@ class _Utterance:
         self._decode(samples, last=False)
         self._agree(self._decoder.partial())
 
-    def finish(self) -> None:
+    def flush(self) -> None:
         """No more samples will come: decode what waits for its future context."""
         self._decode(np.zeros(0, np.float32), last=True)
+        self.n_decoded = self._n_samples
+
+    def settle(self) -> int:
+        """Let the decoder choose the last words; how many samples they cover."""
         self._tentative = self._after_committed(self._decoder.end())
+        return self.n_decoded
 
     def _decode(self, samples: np.ndarray, *, last: bool) -> None:
         log_probs = self._engine.feed(samples, last=last)[self._decoder.output]
@@ -196,7 +203,8 @@ class _Utterance:
             agrees = i < len(before[1]) and before[1][i] == word.text
             counts.append(self._n_unchanged[i] + 1 if agrees else 1)
         n_certain = 0
-        while n_certain < len(words) - 1 and counts[n_certain] >= _STEPS_UNCHANGED:
+        most = 0 if self._decoder.may_retract else len(words) - 1
+        while n_certain < most and counts[n_certain] >= _STEPS_UNCHANGED:
             n_certain += 1
         self._committed += words[:n_certain]
         self._tentative, self._n_unchanged = words[n_certain:], counts[n_certain:]
@@ -204,12 +212,11 @@ class _Utterance:
             self._has_changed = True
 
     def drop_tentative(self) -> int:
-        """The number of samples up to the last committed word, if there is one; all others are dropped."""
+        """Keep the committed words only, if there are any; how many samples they cover."""
         if not self._committed:
-            return self.n_decoded
+            return self.settle()
         self._tentative = ()
-        assert self.last_word_end is not None
-        return round(self.last_word_end * SAMPLE_RATE)
+        return round(self._committed[-1].end * SAMPLE_RATE) - self.start
 
     def changes(self) -> list[Partial | Final]:
         """The words so far as one event, if they are others than those reported before."""

@@ -68,20 +68,10 @@ def test_a_level_that_moves_like_syllables_may_be_speech() -> None:
     assert may_hold_speech(syllables.astype(np.float32))
 
 
-@pytest.mark.parametrize(
-    ("seconds", "last_word_end", "has_paused"),
-    [
-        (2.3, None, False),
-        (2.4, None, True),  # rule 1: nothing was said
-        (2.4, 1.3, False),
-        (2.5, 1.3, True),  # rule 2: something was, and then no more
-        (19.9, 19.0, False),
-    ],
-)
-def test_a_pause_ends_an_utterance_sooner_after_a_word(
-    seconds: float, last_word_end: float | None, has_paused: bool
-) -> None:
-    assert EndpointConfig().has_paused(seconds, last_word_end) == has_paused
+def test_a_pause_ends_an_utterance_sooner_after_a_word() -> None:
+    rules = EndpointConfig()
+    assert not rules.has_paused(2.3, after_words=False) and rules.has_paused(2.4, after_words=False)
+    assert not rules.has_paused(1.1, after_words=True) and rules.has_paused(1.2, after_words=True)
 
 
 def test_an_utterance_has_a_longest_length() -> None:

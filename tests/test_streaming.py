@@ -145,6 +145,7 @@ class SpeakingClock:
     """Hears a numbered word in every 0.3 seconds of the stream."""
 
     output = "characters"
+    may_retract = False
 
     def begin(self, offset: float) -> None:
         self._start = self._now = offset
@@ -211,6 +212,7 @@ class Fickle:
     """A decoder that says what a script says, one line a step."""
 
     output = "characters"
+    may_retract = False
 
     def __init__(self, script: Sequence[str]) -> None:
         self._script = script

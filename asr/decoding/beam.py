@@ -15,27 +15,50 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
-from asr.decoding.ngram import END, UNKNOWN, NGramModel
+from asr.decoding.ngram import END, UNKNOWN
 from asr.decoding.prefix_tree import PrefixTree
 from asr.labels import BLANK
 
 _HASH_FACTOR = np.int64(0x5851F42D4C957F2D)  # of a linear congruential generator (Knuth, MMIX)
 
 
+class LanguageModel(Protocol):
+    """What a search asks of a language model; -inf is the logarithm of what it does not allow."""
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The spelling of each id."""
+
+    @property
+    def ids(self) -> dict[str, int]: ...
+
+    @property
+    def start(self) -> int:
+        """The state at the beginning of a sentence."""
+
+    @property
+    def unigrams(self) -> np.ndarray:
+        """(words,) log-probabilities without any context."""
+
+    def score(self, states: np.ndarray, words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(n,) natural log-probabilities of words after states, and (n,) the states that follow."""
+
+
 @dataclass(frozen=True)
 class BeamConfig:
     """What a search weighs and how much it keeps; all scores are natural logarithms."""
 
-    beam_size: int = 300  # hypotheses kept from frame to frame
-    label_beam: int = 12  # likeliest labels of a frame that are tried
+    beam_size: int = 400  # hypotheses kept from frame to frame
+    label_beam: int = 10  # likeliest labels of a frame that are tried
     threshold: float = 14.0  # hypotheses this much worse than the best are dropped
     lm_weight: float = 0.85
-    word_score: float = -0.5  # added for each word
+    word_score: float = -0.75  # added for each word
     prior_weight: float = 0.6  # of the labels' log prior, which is subtracted
-    certain_blank: float = 0.999  # frames with a blank at least as probable bring no new label
+    certain_blank: float = 0.98  # frames with a blank at least as probable bring no new label
 
 
 @dataclass(frozen=True)
@@ -79,7 +102,11 @@ class Graph:
     """
 
     def __init__(
-        self, tree: PrefixTree, lm: NGramModel | None, config: BeamConfig, phrases: Sequence[Phrase] = ()
+        self,
+        tree: PrefixTree,
+        lm: LanguageModel | None,
+        config: BeamConfig,
+        phrases: Sequence[Phrase] = (),
     ) -> None:
         self.tree, self.lm, self.config = tree, lm, config
         self._n_words = int(tree.words.max(initial=0)) + 1 if lm is None else len(lm.words)
@@ -131,6 +158,7 @@ class BeamSearch:
             nodes=np.full(1, BLANK),
             history=np.full(1, -1),
         )
+        self.best_path_score = 0.0  # of the likeliest labels so far, allowed by the graph or not
         self._words: list[np.ndarray] = []  # rows (word, node, previous row) of the history
         self._n_words = 0
 
@@ -139,6 +167,7 @@ class BeamSearch:
         config = self._graph.config
         skipped = log_probs[:, BLANK] >= np.log(config.certain_blank)
         scores = log_probs.astype(np.float32) - self._bias
+        self.best_path_score += float(scores.max(-1).sum())
         n_tried = min(config.label_beam, scores.shape[1] - 1)
         tried = np.sort(np.argpartition(-scores[:, 1:], n_tried - 1)[:, :n_tried] + 1)
         for frame, labels, skip in zip(scores, tried, skipped, strict=True):
@@ -243,21 +272,25 @@ class BeamSearch:
 def _merge(candidates: _Beam, n_nodes: int, config: BeamConfig) -> tuple[_Beam, np.ndarray]:
     """The best hypotheses, and of each the candidate whose history it takes."""
     keys = candidates.states * n_nodes + candidates.nodes
-    order = np.lexsort((-np.maximum(candidates.blank, candidates.label), candidates.texts, keys))
-    keys, texts = keys[order], candidates.texts[order]
-    is_first = np.ones(len(order), bool)
-    is_first[1:] = (keys[1:] != keys[:-1]) | (texts[1:] != texts[:-1])
-    firsts = np.flatnonzero(is_first)
+    same_words = keys * _HASH_FACTOR ^ candidates.texts
+    order = np.argsort(same_words)
+    firsts = _starts(same_words[order])
     blank = np.logaddexp.reduceat(candidates.blank[order], firsts)
     label = np.logaddexp.reduceat(candidates.label[order], firsts)
     total = np.logaddexp(blank, label)
     kept = np.flatnonzero(total > total.max() - config.threshold)
-    keys = keys[firsts[kept]]
-    likeliest = np.lexsort((-total[kept], keys))
-    is_first = np.ones(len(kept), bool)
-    is_first[1:] = keys[likeliest[1:]] != keys[likeliest[:-1]]
-    kept = kept[likeliest[is_first]]
+    keys = keys[order[firsts[kept]]]
+    by_key = np.argsort(keys)
+    kept = kept[by_key]
+    groups = _starts(keys[by_key])
+    best = np.maximum.reduceat(total[kept], groups)
+    kept = kept[total[kept] == np.repeat(best, np.diff(groups, append=len(kept)))]
     if len(kept) > config.beam_size:
         kept = kept[np.argpartition(-total[kept], config.beam_size - 1)[: config.beam_size]]
     chosen = order[firsts[kept]]
     return replace(candidates.take(chosen), blank=blank[kept], label=label[kept]), chosen
+
+
+def _starts(ordered: np.ndarray) -> np.ndarray:
+    """Where each run of equal values begins."""
+    return np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))

@@ -13,23 +13,32 @@ import numpy as np
 
 from asr import align
 from asr.decoding import language as languages
-from asr.decoding.beam import BeamConfig, BeamSearch, Graph, Hypothesis, Phrase
-from asr.decoding.greedy import GreedyDecoder
+from asr.decoding.beam import BeamConfig, BeamSearch, Graph, Hypothesis, LanguageModel, Phrase
+from asr.decoding.grammar import GrammarModel
+from asr.decoding.greedy import GreedyDecoder, best_path
 from asr.decoding.hotwords import HotWord
 from asr.decoding.language import Language
-from asr.decoding.ngram import UNKNOWN
+from asr.decoding.ngram import SPECIAL_WORDS, UNKNOWN
 from asr.decoding.prefix_tree import PrefixTree, Pronunciations
 from asr.errors import LanguageModelError, UsageError
 from asr.labels import BLANK, SPACE_SYMBOL, Labels
-from asr.transcript import Word
+from asr.transcript import Alternative, Word
 
 Pronounce = Callable[[str], Sequence[Sequence[str]]]  # a word's likeliest pronunciations in phones
+
+
+_GRAMMAR_THRESHOLD = 60.0  # of the search: few phrases are allowed, and the right one may begin badly
+# Natural logarithms a label: allowed phrases lose 0.7 of them at most against the likeliest labels, other
+# speech 2.2 or more (AN4 against LibriSpeech, Common Voice and speechocean762).
+_WORST_MARGIN = 1.25
 
 
 class Decoder(Protocol):
     """One utterance after another; what it keeps of each is bounded by the utterance's length."""
 
     output: str  # the output of the model that it reads
+    may_retract: bool  # whether end() may take back words that partial() gave, all of them
+    alternatives: tuple[Alternative, ...]  # after end(), if asked for: the likeliest texts, the best first
 
     def begin(self, offset: float = 0.0) -> None:
         """Forget everything; frame 0 of the new utterance is `offset` seconds into the recording."""
@@ -54,6 +63,8 @@ class DecoderOptions:
     word_score: float | None = None
     prior_weight: float | None = None
     hot_words: tuple[HotWord, ...] = ()
+    n_best: int = 1  # texts of each segment to tell
+    grammar: tuple[tuple[str, ...], ...] = ()  # the only phrases that may be said, if there are any
 
 
 class DecoderFactory:
@@ -72,7 +83,13 @@ class DecoderFactory:
         pronounce: the phones of words that the language does not have, for hot words.
         calibration: offset and slope of the words' probabilities, as fitted to this model's phones.
         """
-        is_greedy = options.beam_size == 1 or (language is None and options.beam_size is None)
+        if options.grammar and (options.beam_size == 1 or options.hot_words):
+            raise UsageError("a grammar needs a beam search, and goes without hot words")
+        if options.beam_size == 1 and options.n_best > 1:
+            raise UsageError("several texts of a segment need a beam search")
+        self._n_best = options.n_best
+        is_open = language is None and not options.grammar
+        is_greedy = options.beam_size == 1 or (is_open and options.beam_size is None)
         with_phones = not is_greedy and language is not None and language.pronunciations is not None
         self.output = "phones" if with_phones and "phones" in labels else "characters"
         if self.output not in labels:
@@ -85,15 +102,34 @@ class DecoderFactory:
         if calibration and self.output == "phones":
             self._probability = align.Calibration(**calibration)
         self._graph = None
+        self._is_closed = bool(options.grammar)
         if self.config is not None:
-            self._graph = _graph(language, self._labels, self.config, options.hot_words, pronounce)
+            lm: LanguageModel | None = None if language is None else language.lm
+            pronunciations = None if language is None else language.pronunciations
+            if options.grammar:
+                lm = GrammarModel(options.grammar)
+                if language is not None and self.output == "phones":
+                    pronunciations = Pronunciations.of(
+                        (spoken, i)
+                        for word, i in lm.ids.items()
+                        if word not in SPECIAL_WORDS
+                        for spoken in pronunciations_of(word, language, self._labels, pronounce)
+                    )
+            self._graph = _graph(lm, pronunciations, self._labels, self.config, options.hot_words, pronounce)
         elif options.hot_words:
             raise UsageError("hot words need a beam search")
 
     def __call__(self) -> Decoder:
         if self._graph is None:
             return GreedyDecoder(self._labels)
-        return BeamDecoder(self._graph, self._labels, self._log_priors, self._probability)
+        return BeamDecoder(
+            self._graph,
+            self._labels,
+            self._log_priors,
+            self._probability,
+            n_best=self._n_best,
+            is_closed=self._is_closed,
+        )
 
 
 def find_language(
@@ -115,46 +151,65 @@ def _beam_config(options: DecoderOptions, language: Language | None) -> BeamConf
     if language is None:
         tuned = {"word_score": 0.0, "prior_weight": 0.0}
     chosen = {name: value for name, value in vars(options).items() if name in names and value is not None}
+    if options.grammar:
+        chosen |= {"lm_weight": 1.0, "word_score": 0.0, "threshold": _GRAMMAR_THRESHOLD}
     return replace(BeamConfig(), **tuned | chosen)
 
 
 def _graph(
-    language: Language | None,
+    lm: LanguageModel | None,
+    pronunciations: Pronunciations | None,
     labels: Labels,
     config: BeamConfig,
     hot_words: Sequence[HotWord],
     pronounce: Pronounce | None,
 ) -> Graph:
     """The search graph: words by their phones, else by their characters, else any characters at all."""
-    if language is None:
+    if lm is None:
         if hot_words:
             raise UsageError("hot words need a language model")
         singles = Pronunciations.of(([label], label) for label in range(1, len(labels)))
         return Graph(PrefixTree(singles, len(labels)), None, config)
-    if labels.kind == "phones":
-        assert language.pronunciations is not None
-        pronunciations = language.pronunciations
-    else:
+    if labels.kind == "characters":
         known = set(labels.symbols) - {SPACE_SYMBOL}
         pronunciations = Pronunciations.of(
-            (labels.encode(f"{word} "), i)
-            for i, word in enumerate(language.lm.words)
-            if known.issuperset(word)
+            (labels.encode(f"{word} "), i) for i, word in enumerate(lm.words) if known.issuperset(word)
         )
+    assert pronunciations is not None
     if not len(pronunciations.words):
         raise LanguageModelError(f"no word of the language model is made of the model's {labels.kind}")
     phrases = [
-        Phrase(hot.text, tuple(language.lm.ids.get(word, UNKNOWN) for word in hot.text.split()), hot.boost)
+        Phrase(hot.text, tuple(lm.ids.get(word, UNKNOWN) for word in hot.text.split()), hot.boost)
         for hot in hot_words
     ]
     if phrases:
         spoken = (
-            (spelling, len(language.lm.words) + i)
+            (spelling, len(lm.words) + i)
             for i, phrase in enumerate(phrases)
             for spelling in _spellings(phrase, pronunciations, labels, pronounce)
         )
         pronunciations = pronunciations.joined(Pronunciations.of(spoken))
-    return Graph(PrefixTree(pronunciations, len(labels)), language.lm, config, phrases)
+    return Graph(PrefixTree(pronunciations, len(labels)), lm, config, phrases)
+
+
+def pronunciations_of(
+    word: str, language: Language, labels: Labels, pronounce: Pronounce | None
+) -> list[list[int]]:
+    """The phones of a word by the language or, where it lacks the word, by pronounce; else UsageError."""
+    assert language.pronunciations is not None
+    known = language.lm.ids.get(word, UNKNOWN)
+    return _variants(word, known, language.pronunciations, labels, pronounce)
+
+
+def _variants(
+    word: str, i: int, pronunciations: Pronunciations, labels: Labels, pronounce: Pronounce | None
+) -> list[list[int]]:
+    variants = pronunciations.of_word(i) if i != UNKNOWN else []
+    if not variants and pronounce is not None:
+        variants = [labels.encode(phones) for phones in pronounce(word)]
+    if not variants:
+        raise UsageError(f"'{word}': no lexicon has it, and nothing here can pronounce it")
+    return variants
 
 
 def _spellings(
@@ -165,11 +220,7 @@ def _spellings(
         return [labels.encode(f"{phrase.text} ")]
     parts: list[list[list[int]]] = []
     for word, i in zip(phrase.text.split(), phrase.ids, strict=True):
-        variants = pronunciations.of_word(i) if i != UNKNOWN else []
-        if not variants:
-            if pronounce is None:
-                raise UsageError(f"hot word '{word}': no lexicon has it, and nothing here can pronounce it")
-            variants = [labels.encode(phones) for phones in pronounce(word)]
+        variants = _variants(word, i, pronunciations, labels, pronounce)
         parts.append(variants[: 1 if len(phrase.ids) > 1 else None])
     return [[label for part in choice for label in part] for choice in product(*parts)]
 
@@ -183,16 +234,23 @@ class BeamDecoder:
         labels: Labels,
         log_priors: np.ndarray | None,
         probability: Callable[[float], float],
+        *,
+        n_best: int = 1,
+        is_closed: bool = False,
     ) -> None:
+        """is_closed: the graph allows certain phrases only; what is too unlike them is not to be forced."""
         self.output = labels.kind
+        self.may_retract = is_closed
         self._graph, self._labels, self._log_priors = graph, labels, log_priors
         self._probability = probability
+        self._n_best = n_best
         self.begin()
 
     def begin(self, offset: float = 0.0) -> None:
         self._offset = offset
         self._search = BeamSearch(self._graph, self._log_priors)
         self._blocks: list[np.ndarray] = []
+        self.alternatives: tuple[Alternative, ...] = ()
 
     def step(self, log_probs: np.ndarray) -> None:
         self._blocks.append(log_probs)
@@ -207,7 +265,27 @@ class BeamDecoder:
             closing = np.full((1, len(self._labels)), -np.inf, np.float32)
             closing[0, [BLANK, self._labels.symbols.index(SPACE_SYMBOL)]] = 0
             self._search.step(closing)
-        return self._place(self._search.end()[0])
+        hypotheses = self._search.end(self._n_best)
+        if self.may_retract and not self._is_like(hypotheses[0]):
+            return ()
+        if self._n_best > 1:
+            self.alternatives = tuple(Alternative(self._text(h), h.score) for h in hypotheses)
+        return self._place(hypotheses[0])
+
+    def _text(self, hypothesis: Hypothesis) -> str:
+        if self._graph.lm is None:  # its words are single characters
+            return self._labels.decode(hypothesis.words)
+        return " ".join(self._graph.text(word) for word in hypothesis.words)
+
+    def _is_like(self, hypothesis: Hypothesis) -> bool:
+        """Whether this phrase may be what was said, rather than something that no phrase allows.
+
+        A likelihood ratio: the phrase's score against that of the likeliest label of every frame, divided
+        by how many labels these make.
+        """
+        heard = best_path(np.concatenate(self._blocks)) if self._blocks else []
+        margin = hypothesis.score - self._search.best_path_score
+        return margin >= -_WORST_MARGIN * max(len(heard), 1)
 
     def _place(self, hypothesis: Hypothesis) -> tuple[Word, ...]:
         if not hypothesis.words:
