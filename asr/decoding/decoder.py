@@ -93,9 +93,9 @@ class DecoderFactory:
         self._labels = labels[self.output]
         self._log_priors = log_priors.get(self.output)
         self.config = None if is_greedy else _beam_config(options, language)
-        self._probability: Callable[[float], float] = math.exp
+        self.probability: Callable[[float], float] = math.exp  # of a word, from its mean log posterior
         if calibration and self.output == "phones":
-            self._probability = align.Calibration(**calibration)
+            self.probability = align.Calibration(**calibration)
         self._graph = None
         self._is_closed = bool(options.grammar)
         if self.config is not None:
@@ -118,7 +118,7 @@ class DecoderFactory:
         if self._graph is None:
             return GreedyDecoder(self._labels)
         return BeamDecoder(
-            self._graph, self._labels, self._log_priors, self._probability, is_closed=self._is_closed
+            self._graph, self._labels, self._log_priors, self.probability, is_closed=self._is_closed
         )
 
 
