@@ -101,7 +101,7 @@ def optional_spans(
     score = np.full(len(chain.labels) + 1, -np.inf)  # the last one: where no way comes from
     score[chain.firsts] = emitted[0, chain.labels[chain.firsts]]
     steps = np.zeros((len(log_probs), len(chain.labels)), np.uint8)  # which way in was the best
-    jumps = np.zeros((len(log_probs), len(chain.boundaries)), np.int32)  # the boundary words are left out from
+    jumps = np.zeros((len(log_probs), len(chain.boundaries)), np.int32)  # where leaving out words began
     for t, frame in enumerate(emitted):
         if t:
             ways = score[chain.ways]

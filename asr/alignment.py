@@ -80,7 +80,7 @@ def align_text(
     outputs = {name: np.concatenate([stretch[name] for stretch in stretches]) for name in names}
     cuts = _cuts(units, heard.words)
     spans = _place(recognizer, outputs[recognizer.new_decoder.output], units, cuts)
-    if len(cuts) < 1 and sum(map(bool, spans)) < _LEAST_SHARE * len(units):
+    if not cuts and sum(map(bool, spans)) < _LEAST_SHARE * len(units):
         raise AlignmentError("the text is not that of the recording, or not in English")
     words = _words(recognizer, tokens, units, spans)
     if with_characters:
@@ -193,7 +193,9 @@ def _with_characters(
             letters = align.forced_spans(log_probs[start:end], labels.encode(text))
         except ValueError:  # said too fast: the letters share the time evenly
             edges = np.linspace(word.start, word.end, len(text) + 1).tolist()
-            characters = [Word(c, a, b, word.probability) for c, (a, b) in zip(text, pairwise(edges), strict=True)]
+            characters = [
+                Word(c, a, b, word.probability) for c, (a, b) in zip(text, pairwise(edges), strict=True)
+            ]
         else:
             pairs = ((c, [span]) for c, span in zip(text, letters, strict=True))
             characters = [_within(c, word) for c in align.words(pairs, start * FRAME_SECONDS)]

@@ -227,7 +227,7 @@ class BeamDecoder:
         *,
         is_closed: bool = False,
     ) -> None:
-        """is_closed: the graph allows certain phrases only, and what is too unlike them is not to be forced."""
+        """is_closed: the graph allows certain phrases only; what is unlike all of them gives no words."""
         self.output = labels.kind
         self.may_retract = is_closed
         self._graph, self._labels, self._log_priors = graph, labels, log_priors
