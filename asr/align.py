@@ -22,6 +22,7 @@ _AFTER_LAST_SPIKE = 0.10  # seconds
 # Natural logarithms. A label where there is nothing like it costs about 8.
 _OTHER_SOUND_COST = 2.5  # a frame of sound between words that none of them has
 _LEFT_OUT_COST = 3.0  # a label of a word that is left out
+_LEFT_OUT_WORD_COST = 6.0  # a word, whatever its length: those of two labels are often swallowed
 _BETWEEN = -1
 
 
@@ -161,7 +162,7 @@ class _Chain:
                     blank = add(BLANK, state)
                     state = add(label, blank, *([state] if last != label else []))
                 ends.append(state)
-            costs.append(costs[-1] + _LEFT_OUT_COST * min(map(len, variants)))
+            costs.append(costs[-1] + _LEFT_OUT_WORD_COST + _LEFT_OUT_COST * min(map(len, variants)))
         boundaries.append(add(_BETWEEN, *ends))
         self.labels = np.array(labels)
         self.ways = np.full((max(map(len, ways)), len(ways)), -1)

@@ -40,6 +40,17 @@ def render(
     return _PLAIN[format](transcript)
 
 
+def coloured(transcript: Transcript) -> Transcript:
+    """The transcript with doubtful words in colour, by ANSI codes: yellow below 0.7, red below 0.4."""
+
+    def paint(word: Word) -> Word:
+        colour = "31" if word.probability < 0.4 else "33" if word.probability < 0.7 else ""
+        return replace(word, text=f"\x1b[{colour}m{word.text}\x1b[0m") if colour else word
+
+    segments = (replace(s, words=tuple(map(paint, s.words))) for s in transcript.segments)
+    return replace(transcript, segments=tuple(segments))
+
+
 def _spoken(transcript: Transcript) -> list[Segment]:
     return [segment for segment in transcript.segments if segment.words]
 
@@ -53,6 +64,10 @@ def _fields(
         fields: dict[str, object] = {"id": index, **_passage(segment)}
         if segment.channel is not None:
             fields["channel"] = segment.channel
+        if segment.alternatives:
+            fields["alternatives"] = [
+                {"text": other.text, "score": round(other.score, 3)} for other in segment.alternatives
+            ]
         if word_timestamps:
             fields["words"] = [_word(word, "word") for word in segment.words]
         segments.append(fields)

@@ -187,7 +187,7 @@ class Recognizer:
             decoder.begin((first_frame + start) * align.FRAME_SECONDS)
             decoder.step(log_probs[start:end])
             if words := decoder.end():
-                segments.append(Segment(words[0].start, words[-1].end, words))
+                segments.append(replace(Segment.of(words), alternatives=decoder.alternatives))
         return segments
 
 

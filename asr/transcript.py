@@ -27,13 +27,25 @@ class Word:
 
 
 @dataclass(frozen=True)
+class Alternative:
+    """Another text of a segment. score: natural logarithm, acoustics and language model together."""
+
+    text: str
+    score: float
+
+
+@dataclass(frozen=True)
 class Segment:
-    """Words between two pauses. channel is None unless the channels were transcribed apart."""
+    """Words between two pauses. channel is None unless the channels were transcribed apart.
+
+    alternatives: if asked for, the likeliest texts, the segment's own first.
+    """
 
     start: float
     end: float
     words: tuple[Word, ...]
     channel: int | None = None
+    alternatives: tuple[Alternative, ...] = ()
 
     @classmethod
     def of(cls, words: tuple[Word, ...]) -> Segment:

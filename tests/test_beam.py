@@ -194,6 +194,21 @@ def test_without_a_language_any_letters_may_come() -> None:
     assert decode(None, sound, beam_size=10) == decode(None, sound, beam_size=1) == ["zyx", "cats"]
 
 
+def test_the_likeliest_texts_are_told_when_asked_for() -> None:
+    sound = spoken(LABELS["phones"], "T UW K AE T S".split(), probability=0.5)
+    options = DecoderOptions(lm_weight=1.0, word_score=0.0, n_best=3)
+    decoder = DecoderFactory(LABELS, {}, options, little_language(True))()
+    decoder.step(sound)
+    words = decoder.end()
+    texts = [alternative.text for alternative in decoder.alternatives]
+    assert texts[0] == " ".join(word.text for word in words) == "two cats"
+    assert len(set(texts)) == 3 and "to cat" in texts
+    scores = [alternative.score for alternative in decoder.alternatives]
+    assert scores == sorted(scores, reverse=True)
+    with pytest.raises(UsageError, match="need a beam search"):
+        DecoderFactory(LABELS, {}, DecoderOptions(beam_size=1, n_best=2), None)
+
+
 def test_partial_results_grow_into_the_final_one() -> None:
     options = DecoderOptions(lm_weight=1.0, word_score=0.0)
     decoder = DecoderFactory(LABELS, {}, options, little_language(True))()

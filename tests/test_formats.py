@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from asr.formats import FORMATS, render
-from asr.transcript import Segment, Transcript, Word
+from asr.formats import FORMATS, coloured, render
+from asr.transcript import Alternative, Segment, Transcript, Word
 
 
 def segment_of(*words: tuple[str, float, float], channel: int | None = None) -> Segment:
@@ -283,3 +283,18 @@ def test_json_lists_what_a_text_has_and_the_recording_lacks():
     lost = Segment.of((Word("well", 0.74, 0.8, 0.0),))
     document = render(GREETING, "json", file="x", model="m", missing=(lost,))
     assert json.loads(document)["missing"] == [{"start": 0.74, "end": 0.8, "text": "well"}]
+
+
+def test_doubtful_words_are_coloured() -> None:
+    words = tuple(Word(text, 0, 1, p) for text, p in [("sure", 0.7), ("perhaps", 0.69), ("hardly", 0.39)])
+    painted = coloured(Transcript((Segment(0, 1, words),), 1.0))
+    assert render(painted, "txt", file="a", model="m") == (
+        "sure \x1b[33mperhaps\x1b[0m \x1b[31mhardly\x1b[0m\n"
+    )
+
+
+def test_json_lists_the_alternatives_there_are() -> None:
+    others = (Alternative("two cats", -1.0), Alternative("to cats", -2.5))
+    segment = Segment(0, 1, (Word("two", 0, 0.5, 0.9), Word("cats", 0.5, 1, 0.9)), alternatives=others)
+    fields = json.loads(render(Transcript((segment,), 1.0), "jsonl", file="a", model="m"))["segments"][0]
+    assert fields["alternatives"] == [{"text": "two cats", "score": -1.0}, {"text": "to cats", "score": -2.5}]

@@ -142,7 +142,7 @@ def normalized_model(seed: int) -> NGramModel:
 
 def sums(model: NGramModel) -> list[float]:
     """Total probability of all words after each context of the model."""
-    n_nodes = 1 + sum(len(order) for order in model.orders[:-1])
+    n_nodes = 1 + sum(model.counts[:-1])
     words = np.arange(len(model.words))
     return [float(np.exp(model.score(np.full(len(words), node), words)[0]).sum()) for node in range(n_nodes)]
 
@@ -154,7 +154,7 @@ def test_probabilities_still_sum_to_one_after_pruning(threshold: float) -> None:
 
 def test_pruning_drops_more_the_higher_the_threshold_and_the_least_telling_first() -> None:
     model = normalized_model(2)
-    sizes = [sum(map(len, prune(model, threshold).orders)) for threshold in (0.0, 1e-4, 1e-3, 1e-2, 1.0)]
+    sizes = [sum(prune(model, threshold).counts) for threshold in (0.0, 1e-4, 1e-3, 1e-2, 1.0)]
     assert sizes == sorted(sizes, reverse=True) and sizes[-1] == len(model.words) < sizes[0]
     random = np.random.default_rng(1)
     texts = [random.choice(list("abcdefgh"), 12).tolist() for _ in range(200)]

@@ -560,7 +560,7 @@ def test_a_file_name_that_is_not_unicode_does_not_stop_the_words(capsys):
 
 
 def test_the_decoder_is_chosen_by_its_options(recognizer) -> None:
-    options = "--lm my.lm --beam-size 50 --lm-weight 0.7 --word_score=-1 --prior-weight 0"
+    options = "--lm my.lm --beam-size 50 --lm-weight 0.7 --word_score=-1 --prior-weight 0 --nbest 3"
     hot = "--hotwords=New York:7, kubernetes"
     assert transcribe(record("a.wav", 3), hot, *options.split()) == 0
     assert vars(recognizer.decoding) == {
@@ -570,9 +570,19 @@ def test_the_decoder_is_chosen_by_its_options(recognizer) -> None:
         "word_score": -1.0,
         "prior_weight": 0.0,
         "hot_words": (HotWord("new york", 7.0), HotWord("kubernetes", 5.0)),
+        "n_best": 3,
+        "grammar": (),
     }
 
 
 def test_a_beam_of_nothing_is_wrong_usage(capsys) -> None:
     assert transcribe(record("a.wav", 3), "--beam-size", "0") == 2
     assert "'0' is not a whole number, 1 or more" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_confidence_is_shown_in_colour_on_a_terminal_only(monkeypatch, capsys, is_terminal) -> None:
+    monkeypatch.setattr("asr.commands.transcribe.coloured", lambda transcript: Transcript((), 0.0))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: is_terminal)
+    assert transcribe(record("a.wav", 3), "--print-confidence", "-q") == 0
+    assert (capsys.readouterr().out == "") == is_terminal

@@ -43,6 +43,13 @@ def add_decoder_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="the only phrases that may be said, one a line or in JSGF; other speech gives no text",
     )
+    group.add_argument(
+        "--nbest",
+        type=arguments.count,
+        default=1,
+        metavar="N",
+        help="tell the N likeliest texts of every segment, in json and jsonl",
+    )
     group.add_argument("--lm-weight", type=float, metavar="W", help="of the language model's logarithms")
     group.add_argument("--word-score", type=float, metavar="S", help="added for each word")
     group.add_argument("--prior-weight", type=float, metavar="W", help="of the labels' priors, divided out")
@@ -54,7 +61,7 @@ def decoder_options(args: argparse.Namespace) -> DecoderOptions:
     from asr.decoding.decoder import DecoderOptions
 
     hot_words = hotwords.read(args.hotwords_file) if args.hotwords_file else []
-    if args.hotwords:
+    if args.hotwords is not None:
         hot_words += hotwords.parse(args.hotwords)
     return DecoderOptions(
         beam_size=args.beam_size,
@@ -63,6 +70,7 @@ def decoder_options(args: argparse.Namespace) -> DecoderOptions:
         word_score=args.word_score,
         prior_weight=args.prior_weight,
         hot_words=tuple(hot_words),
+        n_best=args.nbest,
         grammar=grammar.read(args.grammar) if args.grammar else (),
     )
 

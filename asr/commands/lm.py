@@ -191,7 +191,7 @@ def _info(args: argparse.Namespace) -> ExitStatus:
     described = language.load(path)
     facts: dict[str, Any] = {"file": str(path), "megabytes": round(path.stat().st_size / 1e6, 1)}
     facts["words"] = len(described.lm.words)
-    facts |= {f"{n}-grams": len(order) for n, order in enumerate(described.lm.orders, start=1)}
+    facts |= {f"{n}-grams": size for n, size in enumerate(described.lm.counts, start=1)}
     if described.pronunciations is not None:
         facts["pronunciations"] = len(described.pronunciations.words)
     facts |= described.info

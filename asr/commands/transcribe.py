@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from asr import arguments
 from asr.commands import add_decoder_options, decoder_options, print_result, show_progress
 from asr.errors import AsrError, ExitStatus, OutputError, UsageError
-from asr.formats import FORMATS, render
+from asr.formats import FORMATS, coloured, render
 from asr.transcript import Segment, Transcript
 
 if TYPE_CHECKING:
@@ -85,6 +85,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="begin each segment with a capital and end it with a full stop",
     )
     output.add_argument("--numbers-as-digits", action="store_true", help="write 25 for twenty five")
+    output.add_argument(
+        "--print-confidence",
+        action="store_true",
+        help="show doubtful words in colour: yellow, or red; on a terminal only",
+    )
     output.add_argument(
         "--skip-existing",
         action="store_true",
@@ -382,8 +387,9 @@ def _transcribe_all(
             transcript.duration / max(seconds, 1e-9),
         )
         for format, target in targets.items():
+            in_colour = args.print_confidence and format == "txt" and target is None and sys.stdout.isatty()
             document = render(
-                transcript,
+                coloured(transcript) if in_colour else transcript,
                 format,
                 file=recording.name,
                 model=recognizer.name,

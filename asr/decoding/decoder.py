@@ -22,7 +22,7 @@ from asr.decoding.ngram import SPECIAL_WORDS, UNKNOWN
 from asr.decoding.prefix_tree import PrefixTree, Pronunciations
 from asr.errors import LanguageModelError, UsageError
 from asr.labels import BLANK, SPACE_SYMBOL, Labels
-from asr.transcript import Word
+from asr.transcript import Alternative, Word
 
 Pronounce = Callable[[str], Sequence[Sequence[str]]]  # a word's likeliest pronunciations in phones
 
@@ -38,6 +38,7 @@ class Decoder(Protocol):
 
     output: str  # the output of the model that it reads
     may_retract: bool  # whether end() may take back words that partial() gave, all of them
+    alternatives: tuple[Alternative, ...]  # after end(), if asked for: the likeliest texts, the best first
 
     def begin(self, offset: float = 0.0) -> None:
         """Forget everything; frame 0 of the new utterance is `offset` seconds into the recording."""
@@ -62,6 +63,7 @@ class DecoderOptions:
     word_score: float | None = None
     prior_weight: float | None = None
     hot_words: tuple[HotWord, ...] = ()
+    n_best: int = 1  # texts of each segment to tell
     grammar: tuple[tuple[str, ...], ...] = ()  # the only phrases that may be said, if there are any
 
 
@@ -83,6 +85,9 @@ class DecoderFactory:
         """
         if options.grammar and (options.beam_size == 1 or options.hot_words):
             raise UsageError("a grammar needs a beam search, and goes without hot words")
+        if options.beam_size == 1 and options.n_best > 1:
+            raise UsageError("several texts of a segment need a beam search")
+        self._n_best = options.n_best
         is_open = language is None and not options.grammar
         is_greedy = options.beam_size == 1 or (is_open and options.beam_size is None)
         with_phones = not is_greedy and language is not None and language.pronunciations is not None
@@ -118,7 +123,12 @@ class DecoderFactory:
         if self._graph is None:
             return GreedyDecoder(self._labels)
         return BeamDecoder(
-            self._graph, self._labels, self._log_priors, self.probability, is_closed=self._is_closed
+            self._graph,
+            self._labels,
+            self._log_priors,
+            self.probability,
+            n_best=self._n_best,
+            is_closed=self._is_closed,
         )
 
 
@@ -225,6 +235,7 @@ class BeamDecoder:
         log_priors: np.ndarray | None,
         probability: Callable[[float], float],
         *,
+        n_best: int = 1,
         is_closed: bool = False,
     ) -> None:
         """is_closed: the graph allows certain phrases only; what is unlike all of them gives no words."""
@@ -232,12 +243,14 @@ class BeamDecoder:
         self.may_retract = is_closed
         self._graph, self._labels, self._log_priors = graph, labels, log_priors
         self._probability = probability
+        self._n_best = n_best
         self.begin()
 
     def begin(self, offset: float = 0.0) -> None:
         self._offset = offset
         self._search = BeamSearch(self._graph, self._log_priors)
         self._blocks: list[np.ndarray] = []
+        self.alternatives: tuple[Alternative, ...] = ()
 
     def step(self, log_probs: np.ndarray) -> None:
         self._blocks.append(log_probs)
@@ -252,10 +265,17 @@ class BeamDecoder:
             closing = np.full((1, len(self._labels)), -np.inf, np.float32)
             closing[0, [BLANK, self._labels.symbols.index(SPACE_SYMBOL)]] = 0
             self._search.step(closing)
-        hypothesis = self._search.end()[0]
-        if self.may_retract and not self._is_like(hypothesis):
+        hypotheses = self._search.end(self._n_best)
+        if self.may_retract and not self._is_like(hypotheses[0]):
             return ()
-        return self._place(hypothesis)
+        if self._n_best > 1:
+            self.alternatives = tuple(Alternative(self._text(h), h.score) for h in hypotheses)
+        return self._place(hypotheses[0])
+
+    def _text(self, hypothesis: Hypothesis) -> str:
+        if self._graph.lm is None:  # its words are single characters
+            return self._labels.decode(hypothesis.words)
+        return " ".join(self._graph.text(word) for word in hypothesis.words)
 
     def _is_like(self, hypothesis: Hypothesis) -> bool:
         """Whether this phrase may be what was said, rather than something that no phrase allows.

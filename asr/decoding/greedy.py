@@ -6,7 +6,7 @@ import numpy as np
 
 from asr import align
 from asr.labels import BLANK, Labels
-from asr.transcript import Word
+from asr.transcript import Alternative, Word
 
 
 def best_path(log_probs: np.ndarray) -> list[int]:
@@ -21,6 +21,7 @@ class GreedyDecoder:
 
     output = "characters"
     may_retract = False
+    alternatives: tuple[Alternative, ...] = ()
 
     def __init__(self, labels: Labels) -> None:
         self._labels = labels

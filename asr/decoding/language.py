@@ -39,14 +39,14 @@ def save(language: Language, path: str | Path) -> None:
     """Write a language; an older file of that name stays whole until the new one is complete."""
     lm = language.lm
     arrays: dict[str, np.ndarray] = {"words": _pack_strings(lm.words)}
-    unigrams = lm.orders[0]
+    unigrams, *higher = lm.orders
     arrays["1.log_probs"], arrays["1.back_offs"] = unigrams.log_probs, unigrams.back_offs
-    for n, order in enumerate(lm.orders[1:], start=2):
-        n_arcs = np.bincount(order.contexts, minlength=len(lm.orders[n - 2]))
+    for n, order in enumerate(higher, start=2):
+        n_arcs = np.bincount(order.contexts, minlength=lm.counts[n - 2])
         arrays |= _prefixed(f"{n}.contexts", _pack_sparse(n_arcs))
         arrays |= _prefixed(f"{n}.words", _pack_integers(order.words, len(lm.words)))
         arrays |= _prefixed(f"{n}.log_probs", _quantize(order.log_probs))
-        if n < len(lm.orders):
+        if n < len(lm.counts):
             has_weight = order.back_offs != 0
             arrays[f"{n}.weighted"] = np.packbits(has_weight)
             arrays |= _prefixed(f"{n}.back_offs", _quantize(order.back_offs[has_weight]))
@@ -55,7 +55,7 @@ def save(language: Language, path: str | Path) -> None:
         arrays["pronunciations.lengths"] = (table != 0).sum(1).astype(np.uint8)
         arrays["pronunciations.labels"] = table[table != 0]
         arrays["pronunciations.words"] = language.pronunciations.words
-    metadata = {"format": FORMAT, "counts": [len(order) for order in lm.orders], "info": language.info}
+    metadata = {"format": FORMAT, "counts": lm.counts, "info": language.info}
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     write_atomically(path, lambda file: save_file(arrays, file, {_KEY: json.dumps(metadata)}))
 

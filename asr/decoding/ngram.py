@@ -48,8 +48,8 @@ class NGramModel:
     def __init__(self, words: Sequence[str], orders: Sequence[Order]) -> None:
         """orders: sorted by (context, word), as sort_orders() gives them; words: spelling of each id."""
         self.words = tuple(words)
-        self.orders = tuple(orders)
-        firsts = np.cumsum([1, *map(len, orders)])  # node of each order's first n-gram
+        self.counts = tuple(map(len, orders))  # n-grams of each order
+        firsts = self._first_nodes
         self._keys = np.concatenate(
             [np.zeros(0, np.int64)]
             + [
@@ -63,12 +63,39 @@ class NGramModel:
         self._is_context = self._back_offs != 0
         for first, order in zip(firsts, orders[1:], strict=False):
             self._is_context[first + order.contexts] = True
-        self.suffixes = self._find_suffixes(firsts)
+        self.suffixes = self._find_suffixes(orders)
 
-    def _find_suffixes(self, firsts: np.ndarray) -> np.ndarray:
+    @property
+    def _first_nodes(self) -> np.ndarray:
+        """Node of each order's first n-gram, and the number of all nodes."""
+        return np.cumsum([1, *self.counts])
+
+    @property
+    def orders(self) -> list[Order]:
+        """The n-grams as __init__ took them, made anew from the arrays that score() needs."""
+        firsts = self._first_nodes
+        unigrams = np.arange(self.counts[0], dtype=np.int32)
+        found = [Order(np.zeros_like(unigrams), unigrams, self.unigrams, self._back_offs[1 : firsts[1]])]
+        for n in range(2, len(self.counts) + 1):
+            keys = self._keys[firsts[n - 1] - firsts[1] : firsts[n] - firsts[1]]
+            is_highest = n == len(self.counts)
+            found.append(
+                Order(
+                    contexts=((keys >> WORD_BITS) - firsts[n - 2]).astype(np.int32),
+                    words=(keys & ((1 << WORD_BITS) - 1)).astype(np.int32),
+                    log_probs=self._log_probs[firsts[n - 1] - 1 : firsts[n] - 1],
+                    back_offs=np.zeros(len(keys), np.float32)
+                    if is_highest
+                    else self._back_offs[firsts[n - 1] : firsts[n]],
+                )
+            )
+        return found
+
+    def _find_suffixes(self, orders: Sequence[Order]) -> np.ndarray:
         """(nodes,) each context without its oldest word, as far as it is known."""
+        firsts = self._first_nodes
         suffixes = np.zeros(len(self._back_offs), np.int32)
-        for n, order in enumerate(self.orders[1:-1], start=2):
+        for n, order in enumerate(orders[1:-1], start=2):
             kept = np.flatnonzero(self._is_context[firsts[n - 1] : firsts[n]])
             words = order.words[kept]
             nodes = suffixes[firsts[n - 2] + order.contexts[kept]]
@@ -91,7 +118,7 @@ class NGramModel:
     @property
     def unigrams(self) -> np.ndarray:
         """(words,) log-probabilities without any context."""
-        return self.orders[0].log_probs
+        return self._log_probs[: self.counts[0]]
 
     def _find(self, nodes: np.ndarray, words: np.ndarray) -> np.ndarray:
         """(n,) arcs of words out of context nodes; -1 where there is none."""

@@ -17,16 +17,16 @@ def prune(model: NGramModel, threshold: float) -> NGramModel:
     Orders are pruned from the highest down; an n-gram that is the context of another one stays. Back-off
     weights are made anew so that probabilities still sum to one. Unigrams all stay.
     """
-    for n in range(len(model.orders), 1, -1):
+    for n in range(len(model.counts), 1, -1):
         model = _prune_order(model, n, threshold)
-    for n in range(2, len(model.orders) + 1):  # each order leans on those below
+    for n in range(2, len(model.counts) + 1):  # each order leans on those below
         model = renormalize(model, n)
     return model
 
 
 def renormalize(model: NGramModel, n: int) -> NGramModel:
     """The model with back-off weights by which probabilities after the contexts of order n sum to one."""
-    orders = list(model.orders)
+    orders = model.orders
     order, contexts = orders[n - 1], orders[n - 2]
     left, left_lower = _left_over(order, np.exp(_lower_log_probs(model, n)), len(contexts))
     weights = np.zeros_like(contexts.back_offs)
@@ -46,7 +46,7 @@ def _left_over(order: Order, lower: np.ndarray, n_contexts: int) -> tuple[np.nda
 
 
 def _prune_order(model: NGramModel, n: int, threshold: float) -> NGramModel:
-    orders = list(model.orders)
+    orders = model.orders
     order, contexts = orders[n - 1], orders[n - 2]
     explicit = np.exp(order.log_probs.astype(float))
     lower = np.exp(_lower_log_probs(model, n))
@@ -71,7 +71,7 @@ def _prune_order(model: NGramModel, n: int, threshold: float) -> NGramModel:
 def _lower_log_probs(model: NGramModel, n: int) -> np.ndarray:
     """(n-grams of order n,) log-probability of the last word after the context without its oldest word."""
     order = model.orders[n - 1]
-    first = 1 + sum(len(below) for below in model.orders[: n - 2])
+    first = 1 + sum(model.counts[: n - 2])
     suffixes = model.suffixes[first + order.contexts]
     parts = [
         model.score(suffixes[i : i + _CHUNK], order.words[i : i + _CHUNK])[0]
