@@ -9,7 +9,7 @@ A file goes through these rooms, in this order:
     decoding       log-probabilities -> labels
     align          where each word sits and how sure we are
     transcript     Word, Segment, Transcript
-    formats        Transcript -> txt, json, jsonl, srt, vtt, tsv, ctm
+    formats        Transcript -> txt, json, jsonl, srt, vtt, tsv, ctm, textgrid
 
 A microphone goes another way, with the same features, model, labels and transcripts:
 
@@ -27,9 +27,10 @@ checkpoint keeps a model in one file, metadata says what it is, export makes an 
 runs either, by torch_engine or onnx_engine; recognizer joins all of this; labels and text turn words into
 label ids. training/ makes models from manifests, which preparation makes and validation
 checks; evaluation counts the models' errors, simulation measures how a stream would do live. lm makes
-language models; pronouncer gives phones to words that no lexicon has. commands/ has one file a verb,
-arguments the values of its options, and cli the command tree; config reads TOML into the dataclass beside
-each room; paths knows the user's folders, interruption Ctrl-C, and diagnosis looks at all of it.
+language models; pronouncer gives phones to words that no lexicon has; alignment finds a given text in a
+recording. commands/ has one file a verb, arguments the values of its options, and cli the command tree;
+config reads TOML into the dataclass beside each room; paths knows the user's folders, interruption Ctrl-C,
+and diagnosis looks at all of it.
 
     >>> from asr import Recognizer
     >>> Recognizer.load().transcribe("talk.mp3").text

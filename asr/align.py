@@ -19,6 +19,11 @@ from asr.transcript import Word
 FRAME_SECONDS = 0.04
 _BEFORE_FIRST_SPIKE = 0.06  # seconds
 _AFTER_LAST_SPIKE = 0.10  # seconds
+# Natural logarithms. A label where there is nothing like it costs about 8.
+_OTHER_SOUND_COST = 2.5  # a frame of sound between words that none of them has
+_LEFT_OUT_COST = 3.0  # a label of a word that is left out
+_LEFT_OUT_WORD_COST = 6.0  # a word, whatever its length: those of two labels are often swallowed
+_BETWEEN = -1
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,99 @@ def forced_spans(log_probs: np.ndarray, labels: Sequence[int]) -> list[Span]:
     for t in range(len(emitted) - 1, 0, -1):
         path[t - 1] = path[t] - steps[t, path[t]]
     return _spans(log_probs, states[path], path)
+
+
+def optional_spans(
+    log_probs: np.ndarray, words: Sequence[Sequence[Sequence[int]]], pauses: Sequence[int] = (BLANK,)
+) -> list[list[Span]]:
+    """(frames, labels) -> the spans of each word, in this order, where they fit best (Viterbi); empty for a
+    word that is not there.
+
+    words: of each the label sequences that it may have; the best one is taken. pauses: labels that may stand
+    between words. Any other sound between words, and any word left out, costs more than a poor fit.
+    """
+    chain = _Chain(words)
+    if not len(log_probs) or not words:
+        return [[] for _ in words]
+    others = log_probs.max(-1) - _OTHER_SOUND_COST
+    between = np.maximum(log_probs[:, list(pauses)].max(-1), others)
+    emitted = np.column_stack([log_probs, between])
+    score = np.full(len(chain.labels) + 1, -np.inf)  # the last one: where no way comes from
+    score[chain.firsts] = emitted[0, chain.labels[chain.firsts]]
+    steps = np.zeros((len(log_probs), len(chain.labels)), np.uint8)  # which way in was the best
+    jumps = np.zeros((len(log_probs), len(chain.boundaries)), np.int32)  # where leaving out words began
+    for t, frame in enumerate(emitted):
+        if t:
+            ways = score[chain.ways]
+            steps[t] = ways.argmax(0)
+            score[:-1] = ways.max(0) + frame[chain.labels]
+        at_boundaries = score[chain.boundaries] + chain.costs
+        best = np.maximum.accumulate(at_boundaries)
+        jumps[t] = np.maximum.accumulate(np.where(at_boundaries == best, np.arange(len(best)), 0))
+        score[chain.boundaries] = best - chain.costs
+    path = np.empty(len(log_probs), int)
+    state = chain.lasts[int(score[chain.lasts].argmax())]
+    for t in range(len(log_probs) - 1, -1, -1):
+        if (boundary := chain.boundary_of[state]) >= 0:
+            state = chain.boundaries[jumps[t, boundary]]
+        path[t] = state
+        state = chain.ways[steps[t, state], state]
+    found: list[list[Span]] = [[] for _ in words]
+    labels = np.where(chain.labels == _BETWEEN, BLANK, chain.labels)
+    for span in _spans(log_probs, labels[path], path):
+        found[chain.word_of[path[span.start]]].append(span)
+    return found
+
+
+class _Chain:
+    """The states of words one after another, with a boundary before, between and after them.
+
+    labels: (states,) of each; a boundary's is -1, the last column of what is emitted.
+    ways: (ways, states) the states that lead to each; -1 where there are no more.
+    costs: (boundaries,) of leaving out all words before each.
+    """
+
+    def __init__(self, words: Sequence[Sequence[Sequence[int]]]) -> None:
+        labels: list[int] = []
+        ways: list[list[int]] = []
+        boundaries: list[int] = []
+        word_of: list[int] = []
+        costs = [0.0]
+        firsts: list[int] = []
+        ends: list[int] = []  # last states of the word before
+
+        def add(label: int, *sources: int) -> int:
+            labels.append(label)
+            ways.append([len(ways), *sources])
+            word_of.append(len(boundaries) - 1)
+            return len(labels) - 1
+
+        for variants in words:
+            before = ends
+            boundary = add(_BETWEEN, *before)
+            boundaries.append(boundary)
+            ends = []
+            for variant in variants:
+                state = add(variant[0], boundary, *(end for end in before if labels[end] != variant[0]))
+                if len(boundaries) == 1:
+                    firsts.append(state)
+                for last, label in zip(variant, variant[1:], strict=False):
+                    blank = add(BLANK, state)
+                    state = add(label, blank, *([state] if last != label else []))
+                ends.append(state)
+            costs.append(costs[-1] + _LEFT_OUT_WORD_COST + _LEFT_OUT_COST * min(map(len, variants)))
+        boundaries.append(add(_BETWEEN, *ends))
+        self.labels = np.array(labels)
+        self.ways = np.full((max(map(len, ways)), len(ways)), -1)
+        for state, sources in enumerate(ways):
+            self.ways[: len(sources), state] = sources
+        self.boundaries = np.array(boundaries)
+        self.boundary_of = np.full(len(labels), -1)
+        self.boundary_of[self.boundaries] = np.arange(len(boundaries))
+        self.word_of = np.array(word_of)
+        self.costs = np.array(costs)
+        self.firsts = np.array([boundaries[0], *firsts])
+        self.lasts = np.array([boundaries[-1], *ends])
 
 
 def _spans(log_probs: np.ndarray, labels: np.ndarray, states: np.ndarray | None = None) -> list[Span]:

@@ -22,6 +22,7 @@ VERBS = {
     "transcribe": "turn recordings into text",
     "listen": "turn what a microphone hears into text, while it is said",
     "dictate": "type what you say into the focused window",
+    "align": "tell where each word of a text is said in a recording",
     "data": "make and check manifests of recordings",
     "train": "train a model from a configuration file",
     "evaluate": "measure the word error rate of a model on a manifest",

@@ -42,6 +42,10 @@ class GrammarError(UsageError):
     """A grammar is missing, empty, or has a line that cannot be used."""
 
 
+class AlignmentError(AsrError):
+    """A text and a recording do not belong together, or one of them holds nothing to align."""
+
+
 class TrainingError(AsrError):
     """Training cannot go on: its data or its settings make the loss lose its value."""
 

@@ -1,4 +1,4 @@
-"""Transcript -> the text of a document: txt, json, jsonl, srt, vtt, tsv, ctm (no torch)."""
+"""Transcript -> the text of a document: txt, json, jsonl, srt, vtt, tsv, ctm, textgrid (no torch)."""
 
 from __future__ import annotations
 
@@ -16,17 +16,25 @@ CUE_SECONDS = 7.0
 
 
 def render(
-    transcript: Transcript, format: str, *, file: str, model: str, word_timestamps: bool = False
+    transcript: Transcript,
+    format: str,
+    *,
+    file: str,
+    model: str,
+    word_timestamps: bool = False,
+    missing: Sequence[Segment] | None = None,
 ) -> str:
     """The document in one of FORMATS; it is empty or ends with a newline.
 
     file: what the recording is called, for the formats that say so.
     word_timestamps: JSON lists the words of every segment; the other formats do not change.
+    missing: passages of a given text that were not said; JSON lists them.
     """
-    if format == "json":
-        return json.dumps(_fields(transcript, file, model, word_timestamps), indent=2) + "\n"
-    if format == "jsonl":
-        return json.dumps(_fields(transcript, file, model, word_timestamps)) + "\n"
+    if format in {"json", "jsonl"}:
+        fields = _fields(transcript, file, model, word_timestamps)
+        if missing is not None:
+            fields["missing"] = [_passage(passage) for passage in missing]
+        return json.dumps(fields, indent=2 if format == "json" else None) + "\n"
     if format == "ctm":
         return _ctm(transcript, file)
     return _PLAIN[format](transcript)
@@ -53,12 +61,7 @@ def _fields(
     """whisper's keys, and what it does not say: file, duration, model, the channel if any."""
     segments = []
     for index, segment in enumerate(_spoken(transcript)):
-        fields: dict[str, object] = {
-            "id": index,
-            "start": round(segment.start, 3),
-            "end": round(segment.end, 3),
-            "text": segment.text,
-        }
+        fields: dict[str, object] = {"id": index, **_passage(segment)}
         if segment.channel is not None:
             fields["channel"] = segment.channel
         if segment.alternatives:
@@ -66,15 +69,7 @@ def _fields(
                 {"text": other.text, "score": round(other.score, 3)} for other in segment.alternatives
             ]
         if word_timestamps:
-            fields["words"] = [
-                {
-                    "word": word.text,
-                    "start": round(word.start, 3),
-                    "end": round(word.end, 3),
-                    "probability": round(word.probability, 4),
-                }
-                for word in segment.words
-            ]
+            fields["words"] = [_word(word, "word") for word in segment.words]
         segments.append(fields)
     return {
         "text": transcript.text,
@@ -83,6 +78,22 @@ def _fields(
         "duration": round(transcript.duration, 3),
         "model": model,
     }
+
+
+def _passage(segment: Segment) -> dict[str, object]:
+    return {"start": round(segment.start, 3), "end": round(segment.end, 3), "text": segment.text}
+
+
+def _word(word: Word, name: str) -> dict[str, object]:
+    fields: dict[str, object] = {
+        name: word.text,
+        "start": round(word.start, 3),
+        "end": round(word.end, 3),
+        "probability": round(word.probability, 4),
+    }
+    if word.characters:
+        fields["characters"] = [_word(character, "character") for character in word.characters]
+    return fields
 
 
 def _txt(transcript: Transcript) -> str:
@@ -102,15 +113,21 @@ def _tsv(transcript: Transcript) -> str:
 
 
 def _ctm(transcript: Transcript, file: str) -> str:
-    """NIST's columns; scoring tools split at blanks, so the recording's name has none."""
+    """NIST's columns, a line a word, or a character where words have them.
+
+    Scoring tools split at blanks, so the recording's name and the words have none.
+    """
     recording = "_".join(PurePath(file).stem.split()) or "-"
     words = [
-        (segment.channel or 1, word) for segment in _spoken(transcript) for word in segment.words
+        (segment.channel or 1, part)
+        for segment in _spoken(transcript)
+        for word in segment.words
+        for part in word.characters or (word,)
     ]
     words.sort(key=lambda entry: (entry[0], entry[1].start))
     return "".join(
         f"{recording} {channel} {word.start:.3f} {word.end - word.start:.3f}"
-        f" {word.text} {word.probability:.4f}\n"
+        f" {'_'.join(word.text.split())} {word.probability:.4f}\n"
         for channel, word in words
     )
 
@@ -131,14 +148,51 @@ def _vtt(transcript: Transcript) -> str:
     return "\n".join(blocks)
 
 
+def _textgrid(transcript: Transcript) -> str:
+    """Praat's long form: a tier of words, and one of characters where words have them."""
+    tiers = {"words": list(transcript.words)}
+    if characters := [part for word in transcript.words for part in word.characters]:
+        tiers["characters"] = characters
+    end = max([transcript.duration, *(word.end for word in transcript.words)])
+    lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', ""]
+    lines += ["xmin = 0", f"xmax = {end:.3f}", "tiers? <exists>", f"size = {len(tiers)}", "item []:"]
+    for number, (name, words) in enumerate(tiers.items(), start=1):
+        intervals = _tiling(words, f"{end:.3f}")
+        lines += [f"    item [{number}]:", '        class = "IntervalTier"', f'        name = "{name}"']
+        lines += ["        xmin = 0", f"        xmax = {end:.3f}"]
+        lines.append(f"        intervals: size = {len(intervals)}")
+        for index, (start, stop, text) in enumerate(intervals, start=1):
+            quoted = text.replace('"', '""')
+            lines += [f"        intervals [{index}]:", f"            xmin = {start}"]
+            lines += [f"            xmax = {stop}", f'            text = "{quoted}"']
+    return "\n".join(lines) + "\n"
+
+
+def _tiling(words: Sequence[Word], end: str) -> list[tuple[str, str, str]]:
+    """(start, end, text) of intervals without gaps, as Praat wants them; those between words are empty."""
+    intervals: list[tuple[str, str, str]] = []
+    last = "0.000"
+    for word in words:
+        start, stop = f"{word.start:.3f}", f"{word.end:.3f}"
+        if float(start) > float(last):
+            intervals.append((last, start, ""))
+        if float(stop) > max(float(start), float(last)):
+            intervals.append((max(start, last, key=float), stop, word.text))
+            last = stop
+    if float(end) > float(last):
+        intervals.append((last, end, ""))
+    return intervals
+
+
 _PLAIN: dict[str, Callable[[Transcript], str]] = {
     "txt": _txt,
     "srt": _srt,
     "vtt": _vtt,
     "tsv": _tsv,
+    "textgrid": _textgrid,
 }
 
-FORMATS: tuple[str, ...] = ("txt", "json", "jsonl", "srt", "vtt", "tsv", "ctm")
+FORMATS: tuple[str, ...] = ("txt", "json", "jsonl", "srt", "vtt", "tsv", "ctm", "textgrid")
 
 
 def _milliseconds(seconds: float) -> int:

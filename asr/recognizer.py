@@ -13,7 +13,7 @@ import numpy as np
 from asr import align, pretrained
 from asr import engine as engines
 from asr.audio import SAMPLE_RATE, open_audio
-from asr.decoding.decoder import DecoderFactory, DecoderOptions, find_language
+from asr.decoding.decoder import DecoderFactory, DecoderOptions, find_language, pronunciations_of
 from asr.decoding.language import Language
 from asr.engine import Engine, EngineStream
 from asr.errors import CheckpointError
@@ -142,6 +142,14 @@ class Recognizer:
                 if not may_hold_speech(piece.samples[piece.first * GRID : last]):
                     kept = {name: _only_blanks(output) for name, output in kept.items()}
                 yield kept
+
+    def spellings(self, word: str) -> list[list[int]]:
+        """The label sequences of a normalised word among those that its decoders read."""
+        labels = self.metadata.labels[self.new_decoder.output]
+        if labels.kind == "characters":
+            return [labels.encode(word)]
+        assert self.new_decoder.language is not None, "phones are decoded with a language only"
+        return pronunciations_of(word, self.new_decoder.language, labels, _pronounce)
 
     def stream(self) -> EngineStream:
         """A fresh pass over one utterance, step by step; CheckpointError if the model cannot do that."""

@@ -7,16 +7,23 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class Word:
-    """One recognised word. start, end: seconds from the beginning of the recording; probability: 0..1."""
+    """One recognised word. start, end: seconds from the beginning of the recording; probability: 0..1.
+
+    characters: its letters in the same form, where they have been asked for.
+    """
 
     text: str
     start: float
     end: float
     probability: float
+    characters: tuple[Word, ...] = ()
 
     def shifted(self, seconds: float) -> Word:
         """The same word so much later."""
-        return replace(self, start=self.start + seconds, end=self.end + seconds)
+        characters = tuple(character.shifted(seconds) for character in self.characters)
+        return replace(
+            self, start=self.start + seconds, end=self.end + seconds, characters=characters
+        )
 
 
 @dataclass(frozen=True)

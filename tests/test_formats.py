@@ -252,6 +252,39 @@ def test_formats_need_neither_torch_nor_numpy():
     assert result.stdout == "set()\n"
 
 
+def test_a_textgrid_tiles_the_time_and_doubles_quotes():
+    spoken = segment_of(('say "hi"', 0.5, 0.75), ("now", 0.75, 1.0))
+    grid = rendered(Transcript((spoken,), 2.0), "textgrid")
+    head, _, tier = grid.partition("item []:\n")
+    assert head.splitlines()[:2] == ['File type = "ooTextFile"', 'Object class = "TextGrid"']
+    values = [line.partition(" = ")[2] for line in tier.splitlines() if line.startswith(" " * 12)]
+    assert [tuple(values[i : i + 3]) for i in range(0, len(values), 3)] == [
+        ("0.000", "0.500", '""'),
+        ("0.500", "0.750", '"say ""hi"""'),
+        ("0.750", "1.000", '"now"'),
+        ("1.000", "2.000", '""'),
+    ]
+    assert "size = 1\n" in head and "intervals: size = 4" in tier
+
+
+def test_letters_are_a_tier_rows_and_fields_where_words_have_them():
+    word = Word("hi", 0.0, 0.4, 0.9, (Word("h", 0.0, 0.1, 0.8), Word("i", 0.1, 0.4, 0.7)))
+    transcript = Transcript((Segment.of((word,)).shifted(1.0),), 2.0)
+    assert 'name = "characters"' in rendered(transcript, "textgrid")
+    assert [line.split()[2:5] for line in rendered(transcript, "ctm").splitlines()] == [
+        ["1.000", "0.100", "h"],
+        ["1.100", "0.300", "i"],
+    ]
+    (segment,) = json.loads(rendered(transcript, "json", word_timestamps=True))["segments"]
+    assert [c["character"] for c in segment["words"][0]["characters"]] == ["h", "i"]
+
+
+def test_json_lists_what_a_text_has_and_the_recording_lacks():
+    lost = Segment.of((Word("well", 0.74, 0.8, 0.0),))
+    document = render(GREETING, "json", file="x", model="m", missing=(lost,))
+    assert json.loads(document)["missing"] == [{"start": 0.74, "end": 0.8, "text": "well"}]
+
+
 def test_doubtful_words_are_coloured() -> None:
     words = tuple(Word(text, 0, 1, p) for text, p in [("sure", 0.7), ("perhaps", 0.69), ("hardly", 0.39)])
     painted = coloured(Transcript((Segment(0, 1, words),), 1.0))

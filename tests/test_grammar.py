@@ -47,7 +47,10 @@ def test_a_list_has_a_phrase_a_line(tmp_path: Path) -> None:
 def test_jsgf_rules_stand_for_all_their_phrases(tmp_path: Path) -> None:
     things = ("light", "ceiling lamp", "desk lamp")
     assert phrases(tmp_path, LIGHTS) == {
-        f"{please}turn the {thing} {way}" for please in ("", "please ") for thing in things for way in ("on", "off")
+        f"{please}turn the {thing} {way}"
+        for please in ("", "please ")
+        for thing in things
+        for way in ("on", "off")
     }
 
 
@@ -81,7 +84,8 @@ def test_the_command_line_names_a_bad_grammar(tmp_path: Path, capsys: pytest.Cap
     recording = str(Path(__file__).parent / "data" / "1462-170142-0003.flac")
     assert main(["transcribe", recording, "--grammar", str(tmp_path / "none")]) == 2
     captured = capsys.readouterr()
-    assert captured.out == "" and captured.err == f"asr: error: {tmp_path / 'none'}: No such file or directory\n"
+    assert captured.out == ""
+    assert captured.err == f"asr: error: {tmp_path / 'none'}: No such file or directory\n"
 
 
 def test_only_complete_phrases_may_end() -> None:
@@ -125,7 +129,8 @@ def language() -> Language:
 def heard(log_probs: np.ndarray, *allowed: str, labels: Labels = PHONES) -> str:
     options = DecoderOptions(grammar=tuple(tuple(phrase.split()) for phrase in allowed))
     known = language() if labels.kind == "phones" else None
-    decoder = DecoderFactory({labels.kind: labels}, {}, options, known, lambda word: [("N", "AO", "R", "TH")])()
+    factory = DecoderFactory({labels.kind: labels}, {}, options, known, lambda word: ["N AO R TH".split()])
+    decoder = factory()
     decoder.step(log_probs)
     return " ".join(word.text for word in decoder.end())
 

@@ -41,7 +41,7 @@ class HearsLoudness:
     batch_sizes: list[int] = []
 
     @classmethod
-    def load(cls, model, *, device="auto", threads=None, decoding=None):
+    def load(cls, model, *, engine="auto", device="auto", threads=None, decoding=None):
         cls.loaded.append((model, device, threads))
         cls.decoding = decoding
         return cls()
@@ -308,7 +308,7 @@ def test_output_dir_is_made_and_holds_the_formats(capsys):
 def test_all_is_every_format():
     assert transcribe(record("a.wav", 1), "-o", "out", "-f", "all") == 0
     assert files_in("out") == [
-        f"a.{f}" for f in sorted(("txt", "json", "jsonl", "srt", "vtt", "tsv", "ctm"))
+        f"a.{f}" for f in sorted(("txt", "json", "jsonl", "srt", "vtt", "tsv", "ctm", "textgrid"))
     ]
 
 

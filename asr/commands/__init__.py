@@ -6,9 +6,13 @@ The head of each file imports nothing slow, so that its help answers at once. He
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from asr import arguments
+from asr.errors import OutputError
 
 if TYPE_CHECKING:
     from asr.decoding.decoder import DecoderOptions
@@ -79,3 +83,44 @@ def decoder_options(args: argparse.Namespace) -> DecoderOptions:
         n_best=args.nbest,
         grammar=grammar.read(args.grammar) if args.grammar else (),
     )
+
+
+@contextmanager
+def show_progress(
+    label: str, duration: float | None, *, quiet: bool
+) -> Iterator[Callable[[int, float], None]]:
+    """A bar on a terminal, gone when it is done; nothing elsewhere.
+
+    duration: seconds of one channel; None if unknown.
+    """
+    if quiet or sys.stderr is None or not sys.stderr.isatty():
+        yield lambda n_channels_done, seconds: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.fields[heard]:.0f} s{task.fields[channel]}", markup=False),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(label, total=duration, heard=0.0, channel="")
+
+        def show(n_channels_done: int, seconds: float) -> None:
+            channel = f" of channel {n_channels_done + 1}" if n_channels_done else ""
+            progress.update(task, completed=seconds, heard=seconds, channel=channel)
+
+        yield show
+
+
+def print_result(text: str) -> None:
+    """Onto standard output at once. Raises OutputError, or BrokenPipeError when nobody reads it."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"standard output: cannot be written ({error.strerror})") from error

@@ -16,7 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asr import arguments
-from asr.commands import add_decoder_options, add_engine_option, decoder_options
+from asr.commands import (
+    add_decoder_options,
+    add_engine_option,
+    decoder_options,
+    print_result,
+    show_progress,
+)
 from asr.errors import AsrError, ExitStatus, OutputError, UsageError
 from asr.formats import FORMATS, coloured, render
 from asr.transcript import Segment, Transcript
@@ -372,7 +378,7 @@ def _transcribe_all(
                 recognizer = _load(args)
             try:
                 begin = time.perf_counter()
-                with _progress(label, audio.duration, quiet=args.quiet) as on_progress:
+                with show_progress(label, audio.duration, quiet=args.quiet) as on_progress:
                     transcript = _transcribe(recognizer, audio, open_channel, args, on_progress)
                     transcript = as_written(transcript)
                     seconds = time.perf_counter() - begin
@@ -400,7 +406,7 @@ def _transcribe_all(
                 if with_headings and format not in _SELF_NAMING:
                     gap = "\n" if n_printed else ""
                     document = f"{gap}==> {recording.name} <==\n{document}"
-                _print(document)
+                print_result(document)
                 n_printed += 1
                 continue
             try:
@@ -500,47 +506,6 @@ def _shifted(transcript: Transcript, seconds: float) -> Transcript:
         return transcript
     segments = tuple(segment.shifted(seconds) for segment in transcript.segments)
     return replace(transcript, segments=segments)
-
-
-@contextmanager
-def _progress(
-    label: str, duration: float | None, *, quiet: bool
-) -> Iterator[Callable[[int, float], None]]:
-    """A bar on a terminal, gone when it is done; nothing elsewhere.
-
-    duration: seconds of one channel; None if unknown.
-    """
-    if quiet or sys.stderr is None or not sys.stderr.isatty():
-        yield lambda n_channels_done, seconds: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TextColumn("{task.fields[heard]:.0f} s{task.fields[channel]}", markup=False),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(label, total=duration, heard=0.0, channel="")
-
-        def show(n_channels_done: int, seconds: float) -> None:
-            channel = f" of channel {n_channels_done + 1}" if n_channels_done else ""
-            progress.update(task, completed=seconds, heard=seconds, channel=channel)
-
-        yield show
-
-
-def _print(text: str) -> None:
-    """Onto standard output at once. Raises OutputError, or BrokenPipeError when nobody reads it."""
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise OutputError(f"standard output: cannot be written ({error.strerror})") from error
 
 
 def _write(path: Path, text: str) -> None:

@@ -98,9 +98,9 @@ class DecoderFactory:
         self._labels = labels[self.output]
         self._log_priors = log_priors.get(self.output)
         self.config = None if is_greedy else _beam_config(options, language)
-        self._probability: Callable[[float], float] = math.exp
+        self.probability: Callable[[float], float] = math.exp  # of a word, from its mean log posterior
         if calibration and self.output == "phones":
-            self._probability = align.Calibration(**calibration)
+            self.probability = align.Calibration(**calibration)
         self._graph = None
         self._is_closed = bool(options.grammar)
         if self.config is not None:
@@ -126,7 +126,7 @@ class DecoderFactory:
             self._graph,
             self._labels,
             self._log_priors,
-            self._probability,
+            self.probability,
             n_best=self._n_best,
             is_closed=self._is_closed,
         )
@@ -238,7 +238,7 @@ class BeamDecoder:
         n_best: int = 1,
         is_closed: bool = False,
     ) -> None:
-        """is_closed: the graph allows certain phrases only; what is too unlike them is not to be forced."""
+        """is_closed: the graph allows certain phrases only; what is unlike all of them gives no words."""
         self.output = labels.kind
         self.may_retract = is_closed
         self._graph, self._labels, self._log_priors = graph, labels, log_priors

@@ -216,8 +216,9 @@ class GrammarModel:
         return allowed
 
     def score(self, states: np.ndarray, words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(n,) natural log-probabilities of words after states, 0 or -inf, and (n,) the states that follow."""
+        """(n,) log-probabilities of words after states, 0 or -inf, and (n,) the states that follow."""
         keys = np.asarray(states) * len(self.words) + words
         at = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
         is_allowed = self._keys[at] == keys
-        return np.where(is_allowed, 0.0, -np.inf).astype(np.float32), np.where(is_allowed, self._targets[at], 0)
+        log_probs = np.where(is_allowed, 0.0, -np.inf).astype(np.float32)
+        return log_probs, np.where(is_allowed, self._targets[at], 0)

@@ -1,0 +1,113 @@
+"""asr align AUDIO TEXT: where each word of a given text is said in a recording of it."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from asr import arguments
+from asr.commands import add_decoder_options, decoder_options, print_result, show_progress
+from asr.errors import AlignmentError, ExitStatus, UsageError
+from asr.formats import render
+
+if TYPE_CHECKING:
+    from asr.transcript import Segment
+
+logger = logging.getLogger(__name__)
+
+_FORMATS = ("json", "srt", "vtt", "ctm", "textgrid")
+_SUBTITLES = ("srt", "vtt")
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = subparsers.add_parser(
+        "align",
+        description="Tell where each word of a text is said in a recording of it, up to hours long. Words"
+        " that the recording does not have are named on standard error.",
+    )
+    parser.add_argument("audio", metavar="AUDIO", help="a sound or video file, or - for standard input")
+    parser.add_argument("text", metavar="TEXT", help="a text file, as it may be printed")
+    parser.add_argument(
+        "-f", "--output-format", choices=_FORMATS, default="json", metavar="FORMAT",
+        help=f"{', '.join(_FORMATS)} (default: json)",
+    )
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="instead of standard output")
+    parser.add_argument(
+        "--level", choices=("words", "characters"), default="words", help="(default: words)"
+    )
+    parser.add_argument("-m", "--model", default="english", metavar="NAME|PATH", help="(default: english)")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: auto)")
+    parser.add_argument("-t", "--threads", type=arguments.count, metavar="N", help="CPU threads")
+    add_decoder_options(parser)
+
+
+def run(args: argparse.Namespace) -> ExitStatus:
+    with_characters = args.level == "characters"
+    if with_characters and args.output_format in _SUBTITLES:
+        raise UsageError(
+            f"--level characters: {args.output_format} has whole words; choose json, ctm or textgrid"
+        )
+    if args.grammar:
+        raise UsageError("--grammar: a text is aligned to free speech; leave it out")
+    text = _read(args.text)
+
+    from asr.alignment import align_text
+    from asr.audio import open_audio
+    from asr.recognizer import Recognizer
+
+    with open_audio(args.audio) as audio:
+        recognizer = Recognizer.load(
+            args.model, device=args.device, threads=args.threads, decoding=decoder_options(args)
+        )
+        with show_progress(args.audio, audio.duration, quiet=args.quiet) as on_progress:
+            try:
+                alignment = align_text(
+                    recognizer,
+                    audio,
+                    text,
+                    with_characters=with_characters,
+                    on_progress=lambda seconds: on_progress(0, seconds),
+                )
+            except AlignmentError as error:
+                raise AlignmentError(f"{args.audio}, {args.text}: {error}") from None
+    _report(alignment.missing)
+    document = render(
+        alignment.transcript,
+        args.output_format,
+        file=args.audio,
+        model=recognizer.name,
+        word_timestamps=True,
+        missing=alignment.missing,
+    )
+    if args.output is None:
+        print_result(document)
+    else:
+        _write(args.output, document)
+    return ExitStatus.OK
+
+
+def _write(path: Path, document: str) -> None:
+    from asr.files import write_atomically
+
+    def write(temporary: str) -> None:
+        Path(temporary).write_text(document, encoding="utf-8")
+
+    write_atomically(path, write)
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "is not a text file in UTF-8"
+        raise AlignmentError(f"{path}: {reason}") from None
+
+
+def _report(missing: tuple[Segment, ...]) -> None:
+    for passage in missing:
+        shown = passage.text if len(passage.text) <= 70 else f"{passage.text[:67]}..."
+        logger.warning(
+            "not in the recording, at %.2f s (%d words): %s", passage.start, len(passage.words), shown
+        )
