@@ -1,7 +1,8 @@
 """Where each word sits and how sure we are: the only place that makes times and confidences.
 
-CTC marks a label by a spike somewhere inside its sound, so a word begins a little before its first
-spike and ends a little after its last; how much is a property of 40 ms frames seen from both sides.
+CTC marks a label by a spike early in its sound. Against where the level of 243 utterances of LibriSpeech's
+dev-clean passes -30 dB, the frame of the first spike begins 23 ms early and that of the last spike ends 71 ms
+early: so a word begins with its first spike and ends a little after its last.
 """
 
 from __future__ import annotations
@@ -17,8 +18,7 @@ from asr.labels import BLANK, SPACE_SYMBOL, Labels
 from asr.transcript import Word
 
 FRAME_SECONDS = 0.04
-_BEFORE_FIRST_SPIKE = 0.06  # seconds
-_AFTER_LAST_SPIKE = 0.10  # seconds
+_AFTER_LAST_SPIKE = 0.07  # seconds
 # Natural logarithms. A label where there is nothing like it costs about 8.
 _OTHER_SOUND_COST = 2.5  # a frame of sound between words that none of them has
 _LEFT_OUT_COST = 3.0  # a label of a word that is left out
@@ -209,14 +209,11 @@ def words(
     calibration, the geometric mean of the posteriors themselves. Words never overlap.
     """
     placed: list[Word] = []
-    last_spike = 0.0  # end of the word before, without what is added to it
     for text, spans in found:
-        first_spike = offset + spans[0].start * FRAME_SECONDS
-        start = max(0.0, first_spike - _BEFORE_FIRST_SPIKE)
-        if placed and start < placed[-1].end:  # two words that touch meet between their spikes
-            start = max(last_spike, min(placed[-1].end, start))
+        start = offset + spans[0].start * FRAME_SECONDS
+        end = offset + spans[-1].end * FRAME_SECONDS + _AFTER_LAST_SPIKE
+        if placed and start < placed[-1].end:
             placed[-1] = replace(placed[-1], end=start)
-        last_spike = offset + spans[-1].end * FRAME_SECONDS
         mean = sum(math.log(max(span.probability, 1e-10)) for span in spans) / len(spans)
-        placed.append(Word(text, start, last_spike + _AFTER_LAST_SPIKE, probability(mean)))
+        placed.append(Word(text, start, end, probability(mean)))
     return tuple(placed)
