@@ -126,7 +126,7 @@ def test_a_graph_of_an_older_checkpoint_does_not_run_unnoticed(
     newer.info["step"] = 2
     checkpoint.save(newer, tmp_path / "model.safetensors")
     (tmp_path / "model.onnx").write_bytes(pair.with_suffix(".onnx").read_bytes())
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.WARNING, logger="asr"):
         assert isinstance(engine.load(tmp_path / "model.safetensors", device="cpu"), TorchEngine)
     assert "not made from this model.safetensors" in caplog.text
     with pytest.raises(CheckpointError, match="asr export .* makes it anew"):

@@ -78,7 +78,7 @@ def test_without_tensorboard_and_matplotlib_the_metrics_are_still_written(
     metrics = Metrics(tmp_path)
     for package in ("torch.utils.tensorboard", "matplotlib"):
         hide(monkeypatch, package)
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.WARNING, logger="asr"):
         for update in (50, 100):
             write_run(metrics, [update], loss=100.0)
             metrics.draw()

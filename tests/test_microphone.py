@@ -195,7 +195,7 @@ def test_sound_that_nobody_takes_is_dropped_and_counted(
         for _ in range(40):
             FakeStream.opened[0].record(np.zeros(16_000))
         input.stop()
-        with caplog.at_level(logging.WARNING):
+        with caplog.at_level(logging.WARNING, logger="asr"):
             seconds = sum(map(len, input)) / 16_000
     assert seconds == 31
     (message,) = caplog.messages

@@ -75,8 +75,8 @@ def test_the_best_model_transcribes_audio_it_has_not_heard(learnt: Path) -> None
     with torch.inference_mode():
         frames = loaded.front_end(samples)
         outputs, _ = loaded.model(frames[None], torch.tensor([len(frames)]))
-    characters = loaded.labels["characters"].decode(best_path(outputs["characters"][0]))
-    phones = loaded.labels["phones"].decode(best_path(outputs["phones"][0]))
+    characters = loaded.labels["characters"].decode(best_path(outputs["characters"][0].numpy()))
+    phones = loaded.labels["phones"].decode(best_path(outputs["phones"][0].numpy()))
     assert characters == "bad dead cab" and phones == "B AH D D IY AH D K AH B"
 
 

@@ -41,7 +41,7 @@ def test_a_poisoned_utterance_is_named_and_the_others_still_train(
     trainer = prepared(tmp_path, corpus, *SMALL)
     name = poison(trainer, 7)
     before = {key: value.clone() for key, value in trainer.model.state_dict().items()}
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.WARNING, logger="asr"):
         trainer.train()
     skipped = [entry for entry in metrics(tmp_path) if entry["event"] == "skipped"]
     n_batches = len(trainer._batches())
