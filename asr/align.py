@@ -38,14 +38,14 @@ class Span:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What makes a probability of the mean log posterior of a word's labels: a logistic function of it,
-    fitted to how often words were right (Platt 1999)."""
+    """What makes a probability of the mean posterior of a word's labels: a logistic function of it, fitted
+    to how often words were right (Platt 1999)."""
 
     offset: float
     slope: float
 
-    def __call__(self, mean_log_posterior: float) -> float:
-        return 1 / (1 + math.exp(-self.offset - self.slope * mean_log_posterior))
+    def __call__(self, mean_posterior: float) -> float:
+        return 1 / (1 + math.exp(-self.offset - self.slope * mean_posterior))
 
 
 def best_spans(log_probs: np.ndarray) -> list[Span]:
@@ -201,12 +201,12 @@ def spelled(spans: Sequence[Span], labels: Labels) -> list[tuple[str, list[Span]
 def words(
     found: Iterable[tuple[str, Sequence[Span]]],
     offset: float = 0.0,
-    probability: Callable[[float], float] = math.exp,
+    probability: Callable[[float], float] = float,
 ) -> tuple[Word, ...]:
     """Words, each from its text and its spans. offset: seconds of frame 0 in the recording.
 
-    probability: of a word whose labels have this mean log posterior, each taken at its peak; without
-    calibration, the geometric mean of the posteriors themselves. Words never overlap.
+    probability: of a word whose labels have this mean posterior, each taken at its peak; without
+    calibration, that mean itself. Words never overlap.
     """
     placed: list[Word] = []
     for text, spans in found:
@@ -214,6 +214,6 @@ def words(
         end = offset + spans[-1].end * FRAME_SECONDS + _AFTER_LAST_SPIKE
         if placed and start < placed[-1].end:
             placed[-1] = replace(placed[-1], end=start)
-        mean = sum(math.log(max(span.probability, 1e-10)) for span in spans) / len(spans)
+        mean = sum(span.probability for span in spans) / len(spans)
         placed.append(Word(text, start, end, probability(mean)))
     return tuple(placed)

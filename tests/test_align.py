@@ -47,7 +47,7 @@ def test_words_follow_each_other_without_overlap() -> None:
         assert before.start <= before.end <= after.start <= after.end
 
 
-def test_the_probability_is_the_geometric_mean_of_the_peaks() -> None:
+def test_the_probability_is_the_mean_of_the_peaks() -> None:
     assert words_of("ab", probability=0.81)[0].probability == pytest.approx(0.81, abs=1e-5)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import product
@@ -98,7 +97,7 @@ class DecoderFactory:
         self._labels = labels[self.output]
         self._log_priors = log_priors.get(self.output)
         self.config = None if is_greedy else _beam_config(options, language)
-        self.probability: Callable[[float], float] = math.exp  # of a word, from its mean log posterior
+        self.probability: Callable[[float], float] = float  # of a word, from its mean posterior
         if calibration and self.output == "phones":
             self.probability = align.Calibration(**calibration)
         self._graph = None

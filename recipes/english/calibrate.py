@@ -9,7 +9,6 @@ what was fitted to the other half.
 from __future__ import annotations
 
 import argparse
-import math
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from asr.manifest import read_manifest
 from asr.recognizer import Recognizer
 from asr.torch_engine import TorchEngine
 
-Judged = list[tuple[float, bool]]  # mean log posterior of a word, and whether it was right
+Judged = list[tuple[float, bool]]  # mean posterior of a word's labels, and whether it was right
 
 
 def fit(judged: Judged) -> align.Calibration:
@@ -36,7 +35,7 @@ def fit(judged: Judged) -> align.Calibration:
 
 
 def judged(results: list[Result]) -> Judged:
-    return [(math.log(probability), right) for result in results for probability, right in result.confidences]
+    return [pair for result in results for pair in result.confidences]
 
 
 def apply(calibration: align.Calibration, words: Judged) -> list[tuple[float, bool]]:
@@ -70,8 +69,7 @@ def main() -> None:
     results = evaluate(recognizer, read_manifest(args.manifest)).results
     halves = [judged(results[half::2]) for half in (0, 1)]
     crossed = apply(fit(halves[0]), halves[1]) + apply(fit(halves[1]), halves[0])
-    raw = [(math.exp(mean), right) for mean, right in halves[0] + halves[1]]
-    before, after = calibration_error(raw), calibration_error(crossed)
+    before, after = calibration_error(halves[0] + halves[1]), calibration_error(crossed)
     print(f"expected calibration error: {before:.3f} before, {after:.3f} after")
     calibration = fit(halves[0] + halves[1])
     model.info["calibration"] = vars(calibration)
