@@ -1,7 +1,7 @@
 """Where speech pauses: cut points in a long recording, and whether there is any speech at all.
 
-A recording is cut into pieces of 10 to 20 seconds where it is quietest. Each piece is heard with a
-second of its neighbours on either side, whose outputs are then dropped, so the outputs of all pieces
+A recording is cut into pieces of 10 to 20 seconds where it is quietest. Each piece is heard with two
+seconds of its neighbours on either side, whose outputs are then dropped, so the outputs of all pieces
 join into one sequence as if the recording had been heard whole.
 """
 
@@ -21,7 +21,7 @@ _HOP = 160  # samples between two measurements of loudness
 class CutConfig:
     shortest: float = 10.0  # seconds before a cut may come
     longest: float = 20.0  # seconds; training heard nothing longer
-    context: float = 1.0  # seconds of the neighbours that are heard with a piece
+    context: float = 2.0  # seconds of the neighbours that are heard with a piece
     smoothing: float = 0.3  # seconds over which loudness is averaged
 
 

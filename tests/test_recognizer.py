@@ -81,8 +81,8 @@ def test_words_of_a_long_recording_are_in_order_and_inside_it(english: Recognize
 def test_joined_outputs_equal_those_of_the_whole_recording(english: Recognizer) -> None:
     """Cutting with context changes next to nothing: the likeliest labels agree almost everywhere."""
     samples = long_recording()[: 45 * SECOND]
-    joined = np.concatenate([outputs["characters"] for outputs in english.log_probs([samples])])
-    whole = english._engine.log_probs([samples])[0]["characters"]
+    joined = np.concatenate([outputs["phones"] for outputs in english.log_probs([samples])])
+    whole = english._engine.log_probs([samples])[0]["phones"]
     assert len(joined) == len(whole)
     assert (joined.argmax(-1) == whole.argmax(-1)).mean() > 0.97
 
