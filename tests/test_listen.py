@@ -94,7 +94,7 @@ def test_an_unplugged_microphone_is_waited_for(microphone: VirtualMicrophone, pa
     listener = Listener(microphone, "-m", str(parrot), "--json", "--no-partials")
     listener.wait_for("recording")
     microphone.say(SENTENCE)
-    time.sleep(0.5)
+    time.sleep(1.0)
     microphone.unplug()
     listener.wait_for("lost; waiting")
     listener.wait_for(SENTENCE_WORDS)
