@@ -1,16 +1,25 @@
-"""Files that are either complete or not there."""
+"""Text that may be compressed; files that are either complete or not there."""
 
 from __future__ import annotations
 
 import glob
+import lzma
 import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import TextIO
 
 from safetensors import SafetensorError
 
 from asr.errors import OutputError
+
+
+def open_text(path: str | Path) -> TextIO:
+    """A UTF-8 text to read, plain or .xz; its errors are OSError, EOFError, LZMAError, UnicodeDecodeError."""
+    if Path(path).suffix == ".xz":
+        return lzma.open(path, "rt", encoding="utf-8")
+    return open(path, encoding="utf-8")
 
 
 def write_atomically(path: str | Path, write: Callable[[str], None]) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asr.errors import ManifestError, UsageError
+from asr.files import open_text
 from asr.text import normalize
 
 BLANK = 0
@@ -77,11 +78,10 @@ class Lexicon:
         path = Path(path)
         if not path.is_file():
             raise ManifestError(f"{path}: lexicon not found; recipes/english/lexicon.py builds one")
-        opener = lzma.open if path.suffix == ".xz" else open
         pronunciations: dict[str, list[tuple[str, ...]]] = {}
         known = set(PHONES[1:])
         try:
-            with opener(path, "rt", encoding="utf-8") as file:
+            with open_text(path) as file:
                 for number, line in enumerate(file, start=1):
                     word, tab, phones = line.rstrip("\n").partition("\t")
                     units = tuple(phones.split())
@@ -107,6 +107,13 @@ class Lexicon:
         return units
 
 
+def spelled_words(text: str) -> list[str] | None:
+    """The words of a list of words: lower case, parted at hyphens; None if one cannot be spelled."""
+    words = text.lower().replace("-", " ").split()
+    letters = set(CHARACTERS) - {BLANK_SYMBOL, SPACE_SYMBOL}
+    return words if letters.issuperset("".join(words)) else None
+
+
 def read_cmudict(path: str | Path) -> dict[str, list[str]]:
     """The CMU Pronouncing Dictionary, plain or .xz: word -> blank-separated phones without stress.
 
@@ -114,7 +121,7 @@ def read_cmudict(path: str | Path) -> dict[str, list[str]]:
     and apostrophes are left out.
     """
     pronunciations: dict[str, list[str]] = {}
-    with (lzma.open if str(path).endswith(".xz") else open)(path, "rt", encoding="utf-8") as file:
+    with open_text(path) as file:
         for line in file:
             word, *phones = line.split("#")[0].split() or [""]
             word = re.sub(r"\(\d+\)$", "", word).lower()

@@ -20,6 +20,7 @@ from asr.decoding.prefix_tree import Pronunciations
 from asr.decoding.prune import prune
 from asr.errors import LanguageModelError, ManifestError
 from asr.evaluation import count_words, sum_counts
+from asr.files import open_text
 from asr.labels import Labels, Lexicon
 from asr.recognizer import Recognizer
 from asr.text import normalize
@@ -82,9 +83,8 @@ def perplexity(model: NGramModel, sentences: Iterable[str]) -> tuple[float, floa
 def read_sentences(paths: Iterable[Path]) -> Iterator[str]:
     """Normalised lines of text files, plain or .xz, without the empty ones."""
     for path in paths:
-        opener = lzma.open if path.suffix == ".xz" else open
         try:
-            with opener(path, "rt", encoding="utf-8") as file:
+            with open_text(path) as file:
                 for line in file:
                     if sentence := normalize(line):
                         yield sentence

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from copy import copy
 from dataclasses import replace
+from functools import cache
 from itertools import islice
 from pathlib import Path
 
@@ -194,7 +195,12 @@ class Recognizer:
 
 def _pronounce(word: str) -> list[tuple[str, ...]]:
     """The likeliest pronunciations of a word by the model that ships with the package."""
-    return Pronouncer.load(pretrained.PRONOUNCER_FILE).pronounce(word, n_best=3)
+    return _pronouncer().pronounce(word, n_best=3)
+
+
+@cache
+def _pronouncer() -> Pronouncer:
+    return Pronouncer.load(pretrained.PRONOUNCER_FILE)  # read at the first word that needs it
 
 
 def _only_blanks(log_probs: np.ndarray) -> np.ndarray:

@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from asr import arguments
+from asr import arguments, pretrained
 from asr.errors import OutputError
 
 if TYPE_CHECKING:
     from asr.decoding.decoder import DecoderOptions
+    from asr.recognizer import Recognizer
 
 
 def add_engine_option(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
@@ -82,6 +83,29 @@ def decoder_options(args: argparse.Namespace) -> DecoderOptions:
         hot_words=tuple(hot_words),
         n_best=args.nbest,
         grammar=grammar.read(args.grammar) if args.grammar else (),
+    )
+
+
+def load_recognizer(args: argparse.Namespace) -> Recognizer:
+    """The recogniser that --model, --engine, --device, --threads and add_decoder_options() ask for."""
+    from asr.recognizer import Recognizer
+
+    return Recognizer.load(
+        args.model,
+        engine=args.engine,
+        device=args.device,
+        threads=args.threads,
+        decoding=decoder_options(args),
+    )
+
+
+def add_streaming_model_option(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    parser.add_argument(
+        "-m",
+        "--model",
+        default=pretrained.STREAMING,
+        metavar="NAME|PATH",
+        help=f"a model of one direction, by name or path (default: {pretrained.STREAMING})",
     )
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asr import arguments, pretrained
+from asr.commands import add_streaming_model_option
 from asr.errors import AsrError, ExitStatus, OutputError
 
 if TYPE_CHECKING:
@@ -90,13 +91,7 @@ def add_parser(subparsers: Any) -> None:
     )
 
     model = parser.add_argument_group("model")
-    model.add_argument(
-        "-m",
-        "--model",
-        default=pretrained.STREAMING,
-        metavar="NAME|PATH",
-        help=f"a model of one direction, by name or path (default: {pretrained.STREAMING})",
-    )
+    add_streaming_model_option(model)
 
 
 def run(args: argparse.Namespace) -> ExitStatus:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from asr import arguments
-from asr.commands import add_decoder_options, add_engine_option, decoder_options
+from asr.commands import add_decoder_options, add_engine_option, load_recognizer
 from asr.errors import ExitStatus, OutputError
 
 if TYPE_CHECKING:
@@ -44,16 +44,9 @@ def run(args: argparse.Namespace) -> ExitStatus:
 
     from asr.evaluation import error_report, evaluate
     from asr.labels import Lexicon
-    from asr.recognizer import Recognizer
 
     lexicon = Lexicon.load(args.lexicon) if args.lexicon else None
-    recognizer = Recognizer.load(
-        args.model,
-        engine=args.engine,
-        device=args.device,
-        threads=args.threads,
-        decoding=decoder_options(args),
-    )
+    recognizer = load_recognizer(args)
     with _progress(len(utterances), quiet=args.quiet) as on_progress:
         evaluation = evaluate(recognizer, utterances, lexicon, on_progress)
     if args.errors:

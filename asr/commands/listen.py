@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asr import arguments, pretrained
-from asr.commands import add_decoder_options, add_engine_option, decoder_options
+from asr.commands import add_decoder_options, add_engine_option, add_streaming_model_option, decoder_options
 from asr.errors import AsrError, ExitStatus, UsageError
 from asr.interruption import ended_by_signals
 from asr.transcript import Final, Partial, Segment
@@ -84,13 +84,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
 
     model = parser.add_argument_group("model")
-    model.add_argument(
-        "-m",
-        "--model",
-        default=pretrained.STREAMING,
-        metavar="NAME|PATH",
-        help=f"a model of one direction, by name or path (default: {pretrained.STREAMING})",
-    )
+    add_streaming_model_option(model)
     model.add_argument(
         "--second-pass",
         action=argparse.BooleanOptionalAction,

@@ -19,7 +19,7 @@ from asr import arguments
 from asr.commands import (
     add_decoder_options,
     add_engine_option,
-    decoder_options,
+    load_recognizer,
     print_result,
     show_progress,
 )
@@ -420,15 +420,7 @@ def _transcribe_all(
 
 def _load(args: argparse.Namespace) -> Recognizer:
     begin = time.perf_counter()
-    from asr.recognizer import Recognizer
-
-    recognizer = Recognizer.load(
-        args.model,
-        engine=args.engine,
-        device=args.device,
-        threads=args.threads,
-        decoding=decoder_options(args),
-    )
+    recognizer = load_recognizer(args)
     logger.info("model %s loaded in %.2f s", recognizer.name, time.perf_counter() - begin)
     return recognizer
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from asr.decoding.ngram import END, SPECIAL_WORDS, UNKNOWN
 from asr.errors import GrammarError
+from asr.labels import spelled_words
 
 MAX_PHRASES = 100_000  # that the rules of a grammar may stand for
 
@@ -44,8 +45,8 @@ def _listed(source: str, text: str) -> Iterator[Phrase]:
 
 def _words(text: str, source: str, number: int) -> list[str]:
     """The words that a grammar writes as one: lower case, parted at hyphens."""
-    words = text.lower().replace("-", " ").split()
-    if not all(set(word) <= set("abcdefghijklmnopqrstuvwxyz'") for word in words):
+    words = spelled_words(text)
+    if words is None:
         raise GrammarError(
             f"{source}:{number}: {text[:40]!r}: a word is made of the letters a to z and ';"
             " write numbers as words"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asr.errors import UsageError
+from asr.labels import spelled_words
 
 DEFAULT_BOOST = 5.0
 
@@ -42,11 +43,11 @@ def _parse_all(entries: Iterable[str], default_boost: float, source: str) -> lis
 
 def _parse(entry: str, default_boost: float, source: str) -> HotWord:
     text, colon, number = entry.partition(":")
-    words = text.lower().replace("-", " ").split()
+    words = spelled_words(text)
     try:
         boost = float(number) if colon else default_boost
     except ValueError:
         raise UsageError(f"{source}: {entry.strip()!r}: the boost is no number") from None
-    if not words or not all(set(word) <= set("abcdefghijklmnopqrstuvwxyz'") for word in words):
+    if not words:
         raise UsageError(f"{source}: {entry.strip()!r}: a hot word is made of the letters a to z and '")
     return HotWord(" ".join(words), boost)

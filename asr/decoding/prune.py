@@ -28,7 +28,7 @@ def renormalize(model: NGramModel, n: int) -> NGramModel:
     """The model with back-off weights by which probabilities after the contexts of order n sum to one."""
     orders = model.orders
     order, contexts = orders[n - 1], orders[n - 2]
-    left, left_lower = _left_over(order, np.exp(_lower_log_probs(model, n)), len(contexts))
+    left, left_lower = _left_over(order, np.exp(_lower_log_probs(model, order, n)), len(contexts))
     weights = np.zeros_like(contexts.back_offs)
     sound = (np.bincount(order.contexts, minlength=len(contexts)) > 0) & (left > 1e-9) & (left_lower > 1e-9)
     weights[sound] = np.log(left[sound] / left_lower[sound])
@@ -49,7 +49,7 @@ def _prune_order(model: NGramModel, n: int, threshold: float) -> NGramModel:
     orders = model.orders
     order, contexts = orders[n - 1], orders[n - 2]
     explicit = np.exp(order.log_probs.astype(float))
-    lower = np.exp(_lower_log_probs(model, n))
+    lower = np.exp(_lower_log_probs(model, order, n))
     left, left_lower = _left_over(order, lower, len(contexts))
     at = order.contexts
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -68,9 +68,8 @@ def _prune_order(model: NGramModel, n: int, threshold: float) -> NGramModel:
     return renormalize(NGramModel(model.words, orders), n)
 
 
-def _lower_log_probs(model: NGramModel, n: int) -> np.ndarray:
+def _lower_log_probs(model: NGramModel, order: Order, n: int) -> np.ndarray:
     """(n-grams of order n,) log-probability of the last word after the context without its oldest word."""
-    order = model.orders[n - 1]
     first = 1 + sum(model.counts[: n - 2])
     suffixes = model.suffixes[first + order.contexts]
     parts = [

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from asr.files import open_text
 from asr.labels import PHONES, read_cmudict
 from asr.text import normalize
 
@@ -28,8 +29,7 @@ FLITE_PHONES = {"AX": "AH", "IX": "IH", "AXR": "ER"}
 
 
 def lines(path: Path) -> Iterator[str]:
-    opener = lzma.open if path.suffix == ".xz" else open
-    with opener(path, "rt", encoding="utf-8") as file:
+    with open_text(path) as file:
         yield from file
 
 

@@ -24,7 +24,7 @@ from asr.decoding.prune import prune
 from asr.evaluation import count_words, sum_counts
 from asr.labels import read_cmudict
 from asr.lm import BuildOptions, count_ngrams
-from asr.pronouncer import NOTHING, Pronouncer, pair_name
+from asr.pronouncer import Pronouncer, pair_name
 
 # Letters and phones of one pair.
 # Larger ones would win every comparison, for fewer pairs make a likelier word, and generalise to none.
@@ -113,7 +113,7 @@ def main() -> None:
         model = count_ngrams(text, BuildOptions(order=args.order))
     if args.entropy_prune:
         model = prune(model, args.entropy_prune)
-    info = {"sources": [args.cmudict.name], "nothing": NOTHING}
+    info = {"sources": [args.cmudict.name]}
     language.save(Language(model, None, info), args.output)
     print(f"{args.output}: {args.output.stat().st_size / 1e6:.1f} MB")
 
