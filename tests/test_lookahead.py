@@ -55,15 +55,15 @@ def test_it_is_the_probability_of_all_words_below_after_the_last_word(seed: int)
     look_ahead = BigramLookAhead(tree, lm, alone, lm_weight=0.8, word_score=-0.5)
     random = np.random.default_rng(seed)
     for _ in range(3):  # the first of these lay bigrams out, the others find them
-        states = random.integers(0, lm.counts[0] + lm.counts[1], 200)
+        last_words = random.integers(-1, lm.counts[0], 200)
         nodes = random.integers(N_LABELS, len(tree), 200)
         expected = []
-        for last_word, node in zip(lm.last_words(states).tolist(), nodes.tolist(), strict=True):
+        for last_word, node in zip(last_words.tolist(), nodes.tolist(), strict=True):
             words = np.array(rows_below(tree, node))
             # The state of a word alone is the node that its unigram leads to.
             log_probs, _ = lm.score(np.full(len(words), last_word + 1), words)
             expected.append(0.8 * np.logaddexp.reduce(log_probs) - 0.5)
-        np.testing.assert_allclose(look_ahead(states, nodes), expected, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(look_ahead(last_words, nodes), expected, rtol=1e-4, atol=1e-4)
     assert not look_ahead(np.arange(N_LABELS), np.arange(N_LABELS)).any()
 
 
@@ -93,7 +93,7 @@ def test_a_bonus_on_a_phrase_is_seen_from_its_first_label() -> None:
         phrases = [Phrase("w4 w5", (7, 8), bonus)]
         graph = Graph(PrefixTree(spelled, 3), lm, config, phrases)
         first_of_the_phrase = graph.tree.first_child[0] + 1
-        scores.append(graph.look_ahead(np.array([0]), np.array([first_of_the_phrase]))[0])
+        scores.append(graph.look_ahead(np.array([-1]), np.array([first_of_the_phrase]))[0])
     assert scores[1] == pytest.approx(scores[0] + 3.0, abs=1e-4)
 
 

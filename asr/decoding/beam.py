@@ -20,7 +20,7 @@ import numpy as np
 
 from asr.decoding.lookahead import BigramLookAhead, LookAhead, UnigramLookAhead
 from asr.decoding.memo import Memo
-from asr.decoding.ngram import END, UNKNOWN, WORD_BITS, NGramModel
+from asr.decoding.ngram import END, UNKNOWN, NGramModel
 from asr.decoding.prefix_tree import PrefixTree
 from asr.labels import BLANK
 
@@ -58,7 +58,7 @@ class BeamConfig:
     beam_size: int = 400  # hypotheses kept from frame to frame
     label_beam: int = 10  # likeliest labels of a frame that are tried
     threshold: float = 14.0  # hypotheses this much worse than the best are dropped
-    lm_weight: float = 0.85
+    lm_weight: float = 0.92
     word_score: float = -0.75  # added for each word
     prior_weight: float = 0.6  # of the labels' log prior, which is subtracted
     certain_blank: float = 0.98  # frames with a blank at least as probable bring no new label
@@ -76,13 +76,14 @@ class Hypothesis:
 @dataclass(frozen=True)
 class _Beam:
     """Rows are hypotheses, the arrays columns: log-probability of ending in a blank and in a label, hash of
-    the words, language model state, tree node, look-ahead in both scores, and the last word's place in the
-    search's history."""
+    the words, language model state and its last word, tree node, look-ahead in both scores, and the last
+    word's place in the search's history."""
 
     blank: np.ndarray
     label: np.ndarray
     texts: np.ndarray
     states: np.ndarray
+    last_words: np.ndarray
     nodes: np.ndarray
     ahead: np.ndarray
     history: np.ndarray
@@ -124,21 +125,27 @@ class Graph:
         self.look_ahead: LookAhead = UnigramLookAhead(tree, self.alone)
         if isinstance(lm, NGramModel) and config.lm_weight > 0:
             self.look_ahead = BigramLookAhead(tree, lm, self.alone, config.lm_weight, config.word_score)
-        self._memo = Memo(_MEMO_BITS, [("score", np.float32), ("state", np.int64)])
+        self._memo = Memo(
+            _MEMO_BITS, [("score", np.float32), ("state", np.int64), ("last_word", np.int64)]
+        )
 
     def text(self, word: int) -> str:
         """The spelling of a word or phrase."""
         assert self.lm is not None
         return self.lm.words[word] if word < self._n_words else self._phrases[word - self._n_words].text
 
-    def score(self, states: np.ndarray, words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Weighted scores of words after states, and the states after them."""
+    def last_word(self, state: int) -> int:
+        """The last word that a state remembers; -1 for none."""
+        return int(self.lm.last_words(np.array([state]))[0]) if isinstance(self.lm, NGramModel) else -1
+
+    def score(self, states: np.ndarray, words: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Weighted scores of words after states, the states after them, and these states' last words."""
         if self.lm is None:
-            return self.alone[words], states
+            return self.alone[words], states, words
         remembered = self._memo.get(
-            (states << WORD_BITS) + words, lambda rows: self._compute(states[rows], words[rows])
+            states * len(self.alone) + words, lambda rows: self._compute(states[rows], words[rows])
         )
-        return remembered["score"], remembered["state"]
+        return remembered["score"], remembered["state"], remembered["last_word"]
 
     def _compute(self, states: np.ndarray, words: np.ndarray) -> np.ndarray:
         assert self.lm is not None
@@ -154,6 +161,7 @@ class Graph:
             following[row] = state[0]
         result = np.empty(len(states), self._memo.dtype)
         result["score"], result["state"] = scores, following
+        result["last_word"] = self.lm.last_words(following) if isinstance(self.lm, NGramModel) else -1
         return result
 
 
@@ -172,6 +180,7 @@ class BeamSearch:
             label=np.full(1, -np.inf, np.float32),
             texts=np.zeros(1, np.int64),
             states=np.full(1, state),
+            last_words=np.full(1, graph.last_word(state)),
             nodes=np.full(1, BLANK),
             ahead=np.zeros(1, np.float32),
             history=np.full(1, -1),
@@ -211,7 +220,7 @@ class BeamSearch:
         new, bits = tried[columns], bits[columns]
         below = children[rows] & ((np.uint64(1) << bits) - np.uint64(1))
         nodes = tree.first_child[beam.nodes[rows]] + np.bitwise_count(below)
-        ahead = self._graph.look_ahead(beam.states[rows], nodes)
+        ahead = self._graph.look_ahead(beam.last_words[rows], nodes)
         extended = np.where(new == last[rows], beam.blank[rows], total[rows])
         extended += scores[new] + (ahead - beam.ahead[rows])
         scored = np.concatenate([staying, extended])
@@ -231,7 +240,7 @@ class BeamSearch:
         before = extended[ended] - ahead[ended]
         kept = before + self._graph.alone[words] > floor
         ended, words, before = ended[kept], words[kept], before[kept]
-        word_scores, states = self._graph.score(beam.states[rows[ended]], words)
+        word_scores, states, last_words = self._graph.score(beam.states[rows[ended]], words)
         word_scores = before + word_scores
         texts = beam.texts[rows[ended]] * _HASH_FACTOR + words + 1
         if self._graph.lm is None:
@@ -242,6 +251,7 @@ class BeamSearch:
             label=np.concatenate([label, extended, word_scores]),
             texts=np.concatenate([beam.texts, beam.texts[rows], texts]),
             states=np.concatenate([beam.states, beam.states[rows], states]),
+            last_words=np.concatenate([beam.last_words, beam.last_words[rows], last_words]),
             nodes=np.concatenate([beam.nodes, nodes, tree.labels[nodes[ended]]]),
             ahead=np.concatenate([beam.ahead, ahead, np.zeros(len(ended), np.float32)]),
             history=np.concatenate([beam.history, beam.history[rows], beam.history[rows[ended]]]),

@@ -23,8 +23,8 @@ _MEMO_BITS = 19
 
 
 class LookAhead(Protocol):
-    def __call__(self, states: np.ndarray, nodes: np.ndarray) -> np.ndarray:
-        """(n,) weighted scores of nodes after states of the language model; 0 at the tree's roots."""
+    def __call__(self, last_words: np.ndarray, nodes: np.ndarray) -> np.ndarray:
+        """(n,) weighted scores of nodes after words, -1 for no context; 0 at the tree's roots."""
 
 
 class UnigramLookAhead:
@@ -35,7 +35,7 @@ class UnigramLookAhead:
         self._best = tree.best_below(alone)
         self._best[: tree.n_labels] = 0
 
-    def __call__(self, states: np.ndarray, nodes: np.ndarray) -> np.ndarray:
+    def __call__(self, last_words: np.ndarray, nodes: np.ndarray) -> np.ndarray:
         return self._best[nodes]
 
 
@@ -68,8 +68,7 @@ class BigramLookAhead:
         self._unigrams = np.zeros(1025)
         self._memo = Memo(_MEMO_BITS, np.float32)
 
-    def __call__(self, states: np.ndarray, nodes: np.ndarray) -> np.ndarray:
-        last_words = self._lm.last_words(states)
+    def __call__(self, last_words: np.ndarray, nodes: np.ndarray) -> np.ndarray:
         keys = (last_words + 1) * len(self._tree) + nodes
         return self._memo.get(keys, lambda rows: self._compute(last_words[rows], nodes[rows]))
 

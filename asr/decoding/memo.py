@@ -8,23 +8,24 @@ from typing import Any
 
 import numpy as np
 
-_HASH_FACTOR = np.uint64(0x9E3779B97F4A7C15)  # 2**64 over the golden ratio (Knuth, Fibonacci hashing)
-
 
 class Memo:
-    """A direct-mapped cache: every key has one slot, and the latest key takes it. Threads may share it."""
+    """A direct-mapped cache: every key has one slot, and the latest key takes it. Threads may share it.
+
+    Neighbouring keys have neighbouring slots, so that arguments which come together lie together.
+    """
 
     def __init__(self, bits: int, dtype: Any) -> None:
         """2**bits slots for values of dtype, which may have several fields."""
         self.dtype = np.dtype(dtype)
-        self._shift = np.uint64(64 - bits)
+        self._mask = (1 << bits) - 1
         self._keys = np.full(1 << bits, -1, np.int64)
         self._values = np.zeros(1 << bits, dtype)
         self._lock = threading.Lock()
 
     def get(self, keys: np.ndarray, compute: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         """(n,) values of (n,) keys, which are 0 or more; compute(rows) makes those of keys[rows]."""
-        slots = (keys.astype(np.uint64) * _HASH_FACTOR) >> self._shift
+        slots = keys & self._mask
         with self._lock:
             values = self._values[slots]
             missing = (self._keys[slots] != keys).nonzero()[0]
