@@ -23,6 +23,17 @@ def positive_seconds(text: str) -> float:
     return _seconds(text, "more than 0", lowest=math.ulp(0.0))
 
 
+def probability(text: str) -> float:
+    """0 or more, and less than 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < 1:
+        raise ArgumentTypeError(f"{text!r} is not a probability, 0 or more and less than 1")
+    return value
+
+
 def _seconds(text: str, wanted: str, *, lowest: float) -> float:
     try:
         value = float(text)

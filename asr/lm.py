@@ -18,6 +18,7 @@ from asr.decoding.language import Language
 from asr.decoding.ngram import NGramModel
 from asr.decoding.prefix_tree import Pronunciations
 from asr.decoding.prune import prune
+from asr.decoding.spelling import with_spelling
 from asr.errors import LanguageModelError, ManifestError
 from asr.evaluation import count_words, sum_counts
 from asr.files import open_text
@@ -31,6 +32,7 @@ class BuildOptions:
     order: int = 3
     count_prune: tuple[int, ...] = ()  # n-grams of each order seen so often or less are dropped (lmplz)
     vocabulary: int = 120_000  # words kept, the most frequent first
+    spelling: float = 0.7  # probability that a letter is followed by more of a spelling; 0: as in the text
     entropy_prune: float = 0.0  # relative rise of perplexity up to which an n-gram is dropped
     memory: str = "50%"  # that lmplz may use for sorting
 
@@ -48,6 +50,7 @@ def build(paths: Sequence[Path], lexicon: Lexicon | None, options: BuildOptions 
         model = _count(paths, options)
     if options.entropy_prune:
         model = prune(model, options.entropy_prune)
+    model = with_spelling(model, options.spelling)
     return Language(model, None if lexicon is None else pronounce(model, lexicon))
 
 

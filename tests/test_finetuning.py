@@ -105,7 +105,6 @@ def test_outputs_that_the_source_has_not_begin_anew(corpus: Path, tmp_path: Path
     ("override", "message"),
     [
         ("model.n_hidden=20", "another shape: n_hidden 24 != 20"),
-        ("model.bidirectional=false", "another shape: bidirectional True != False"),
         ("features.f_min=50.0", "trained on other features"),
     ],
 )

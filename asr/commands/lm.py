@@ -64,6 +64,14 @@ def add_parser(subparsers: Any) -> None:
         help="most frequent words (default: 120000)",
     )
     build.add_argument(
+        "--spelling",
+        type=arguments.probability,
+        default=0.7,
+        metavar="P",
+        help="probability that a spelled letter is followed by another or a number; 0: as in the text "
+        "(default: 0.7)",
+    )
+    build.add_argument(
         "--lexicon",
         metavar="FILE|none",
         help="pronunciations; none: words are spelled in characters (default: those that come with asr)",
@@ -104,7 +112,7 @@ def _build(args: argparse.Namespace) -> ExitStatus:
     lexicon = None
     if args.lexicon != "none":
         lexicon = Lexicon.load(args.lexicon or pretrained.LEXICON_FILE)
-    options = BuildOptions(args.order, args.count_prune, args.vocabulary, args.entropy_prune)
+    options = BuildOptions(args.order, args.count_prune, args.vocabulary, args.spelling, args.entropy_prune)
     built = build([Path(path) for path in args.inputs], lexicon, options)
     sources = [Path(path).name for path in args.inputs]
     language.save(replace(built, info={"sources": sources}), args.output)

@@ -24,15 +24,20 @@ def prune(model: NGramModel, threshold: float) -> NGramModel:
     return model
 
 
-def renormalize(model: NGramModel, n: int) -> NGramModel:
-    """The model with back-off weights by which probabilities after the contexts of order n sum to one."""
+def renormalize(model: NGramModel, n: int, contexts: np.ndarray | None = None) -> NGramModel:
+    """The model with back-off weights by which probabilities after the contexts of order n sum to one.
+
+    contexts: indices of n-grams of order n - 1; all if left out.
+    """
     orders = model.orders
-    order, contexts = orders[n - 1], orders[n - 2]
-    left, left_lower = _left_over(order, np.exp(_lower_log_probs(model, order, n)), len(contexts))
-    weights = np.zeros_like(contexts.back_offs)
-    sound = (np.bincount(order.contexts, minlength=len(contexts)) > 0) & (left > 1e-9) & (left_lower > 1e-9)
+    order, below = orders[n - 1], orders[n - 2]
+    chosen = np.ones(len(below), bool) if contexts is None else np.isin(np.arange(len(below)), contexts)
+    left, left_lower = _left_over(order, np.exp(_lower_log_probs(model, order, n)), len(below))
+    weights = np.where(chosen, np.float32(0), below.back_offs)
+    sound = (np.bincount(order.contexts, minlength=len(below)) > 0) & (left > 1e-9) & (left_lower > 1e-9)
+    sound &= chosen
     weights[sound] = np.log(left[sound] / left_lower[sound])
-    orders[n - 2] = Order(contexts.contexts, contexts.words, contexts.log_probs, weights)
+    orders[n - 2] = Order(below.contexts, below.words, below.log_probs, weights)
     return NGramModel(model.words, orders)
 
 
