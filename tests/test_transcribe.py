@@ -472,6 +472,11 @@ def test_split_channels_are_in_the_json(capsys):
     assert document["duration"] == 1.0
 
 
+def test_split_channels_of_a_mono_recording_are_its_only_one(capsys):
+    assert transcribe(record("a.wav", 2), "--channels", "split") == 0
+    assert capsys.readouterr().out == "[channel 1] two\n"
+
+
 def test_one_channel_can_be_chosen(capsys):
     assert transcribe(record("a.wav", 1, 2), "--channels", "2") == 0
     assert capsys.readouterr().out == "two\n"
