@@ -34,7 +34,7 @@ _BLOCK_SECONDS = 0.16  # what a stream is fed with: the step that it looks at
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds by the clock, seconds of all cores together, and megabytes at the peak if they are known."""
+    """Seconds by the clock and of all cores together; megabytes at the peak of the largest process."""
 
     seconds: float
     cpu_seconds: float
@@ -151,7 +151,7 @@ class Stopwatch:
 
 
 def time_stages(
-    recognizer: Recognizer, paths: Iterable[str | Path], batch_size: int = 8
+    recognizer: Recognizer, paths: Iterable[str | Path], batch_size: int = 2
 ) -> tuple[dict[str, Cost], float]:
     """What each of STAGES takes, one after the other, and the seconds of all recordings.
 

@@ -102,7 +102,7 @@ class Recognizer:
             runner = engines.load(path, engine=engine, device=device, threads=threads)
         return cls(runner, str(model), decoding, language)
 
-    def transcribe(self, path: str | Path, *, batch_size: int = 8) -> Transcript:
+    def transcribe(self, path: str | Path, *, batch_size: int = 2) -> Transcript:
         """Transcript of an audio or video file."""
         with open_audio(path) as audio:
             return self.transcribe_blocks(audio, batch_size=batch_size)
@@ -111,7 +111,7 @@ class Recognizer:
         self,
         blocks: Iterable[np.ndarray],
         *,
-        batch_size: int = 8,
+        batch_size: int = 2,
         on_progress: Callable[[float], None] | None = None,
     ) -> Transcript:
         """Transcript of a recording that comes as 1-D float32 blocks at 16 kHz.
@@ -125,7 +125,7 @@ class Recognizer:
         self,
         blocks: Iterable[np.ndarray],
         *,
-        batch_size: int = 8,
+        batch_size: int = 2,
         on_progress: Callable[[float], None] | None = None,
     ) -> Pending:
         """What transcribe_blocks() gives, on its way: the recording has gone through the network.
@@ -172,7 +172,7 @@ class Recognizer:
         return searches, first_frame + len(pending)
 
     def log_probs(
-        self, blocks: Iterable[np.ndarray], *, batch_size: int = 8
+        self, blocks: Iterable[np.ndarray], *, batch_size: int = 2
     ) -> Iterator[dict[str, np.ndarray]]:
         """Log-probabilities of consecutive stretches of a recording: {output: (frames', labels)}."""
         pieces = cut(blocks)

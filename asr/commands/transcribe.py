@@ -121,10 +121,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     model.add_argument(
         "--batch-size",
         type=arguments.count,
-        default=8,
+        default=2,
         metavar="N",
-        help="pieces of a recording computed at once: more is faster and needs more memory"
-        " (default: 8)",
+        help="pieces of a recording computed at once: more is faster on a GPU and needs more memory"
+        " (default: 2)",
     )
 
     add_decoder_options(parser)
