@@ -26,6 +26,7 @@ VERBS = {
     "data": "make and check manifests of recordings",
     "train": "train a model from a configuration file",
     "evaluate": "measure the word error rate of a model on a manifest",
+    "bench": "measure speed, start-up and memory on this machine",
     "average": "make one model from several checkpoints of a run",
     "info": "describe a model",
     "export": "write a model as an ONNX graph, small and fast on the CPU",

@@ -50,6 +50,10 @@ class TrainingError(AsrError):
     """Training cannot go on: its data or its settings make the loss lose its value."""
 
 
+class BenchmarkError(AsrError):
+    """A program that was to be measured failed; the message is its own."""
+
+
 class OutputError(AsrError):
     """A result could not be written: missing folder, no permission, disk full."""
 

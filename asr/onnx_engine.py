@@ -34,6 +34,8 @@ class OnnxEngine:
         options = onnxruntime.SessionOptions()
         options.enable_mem_pattern = False  # kept for each shape: 140 MB after two hours
         options.intra_op_num_threads = threads or 0  # 0: one a core
+        # Threads that spin while they wait cost two thirds more CPU, and others want it: the search.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = onnxruntime.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
 from copy import copy
-from dataclasses import replace
 from functools import cache
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
-from asr import align, pretrained
+from asr import align, metadata, pretrained
 from asr import engine as engines
 from asr.audio import SAMPLE_RATE, open_audio
 from asr.decoding.decoder import DecoderFactory, DecoderOptions, find_language, pronunciations_of
@@ -20,8 +21,9 @@ from asr.engine import Engine, EngineStream
 from asr.errors import CheckpointError
 from asr.labels import BLANK, SPACE_SYMBOL
 from asr.pronouncer import Pronouncer
+from asr.searches import Searches, search_pool
 from asr.segment import GRID, cut, may_hold_speech
-from asr.transcript import Segment, Transcript
+from asr.transcript import Transcript
 
 _PAUSE_FRAMES = 15  # 0.6 seconds without a label end a segment
 _PAUSE_FRAMES_IN_GRAMMAR = 30  # as in a stream: who spells a phrase of a grammar may well stop to think
@@ -39,15 +41,21 @@ class Recognizer:
         engine: Engine,
         name: str,
         decoding: DecoderOptions | None = None,
+        language: Future[Language | None] | None = None,
     ) -> None:
+        """language: what decoding asks for, on its way; if left out, it is found here."""
         self.name = name
         self.metadata = engine.metadata
-        decoding = decoding or DecoderOptions()
-        language = find_language(decoding, self.metadata.labels, pretrained.shipped_language())
         self._engine = engine
-        self._use_decoders(decoding, language)
+        decoding = decoding or DecoderOptions()
+        if language is None:
+            found = find_language(decoding, self.metadata.labels, pretrained.shipped_language())
+        else:
+            found = language.result()
+        self._use_decoders(decoding, found)
 
     def _use_decoders(self, decoding: DecoderOptions, language: Language | None) -> None:
+        self._pool: ProcessPoolExecutor | None = None  # its processes have decoders of their own
         labels = self.metadata.labels
         self.new_decoder = DecoderFactory(
             labels,
@@ -82,10 +90,19 @@ class Recognizer:
         engine, device, threads: what it runs on, as asr.engine.load() has it.
         """
         path = pretrained.find(model)
-        runner = engines.load(path, engine=engine, device=device, threads=threads)
-        return cls(runner, str(model), decoding)
+        language = None
+        with ThreadPoolExecutor(1) as beside:
+            # A graph is not asked for its labels here: reading it is what takes the time.
+            if path.suffix != engines.ONNX_SUFFIX:
+                # Most of the time to load everything. NumPy unpacks it without holding the interpreter.
+                labels = metadata.read(path).labels
+                language = beside.submit(
+                    find_language, decoding or DecoderOptions(), labels, pretrained.shipped_language()
+                )
+            runner = engines.load(path, engine=engine, device=device, threads=threads)
+        return cls(runner, str(model), decoding, language)
 
-    def transcribe(self, path: str | Path, *, batch_size: int = 8) -> Transcript:
+    def transcribe(self, path: str | Path, *, batch_size: int = 2) -> Transcript:
         """Transcript of an audio or video file."""
         with open_audio(path) as audio:
             return self.transcribe_blocks(audio, batch_size=batch_size)
@@ -94,7 +111,7 @@ class Recognizer:
         self,
         blocks: Iterable[np.ndarray],
         *,
-        batch_size: int = 8,
+        batch_size: int = 2,
         on_progress: Callable[[float], None] | None = None,
     ) -> Transcript:
         """Transcript of a recording that comes as 1-D float32 blocks at 16 kHz.
@@ -102,10 +119,30 @@ class Recognizer:
         batch_size: pieces computed at once; memory grows with it and not with the recording.
         on_progress: called with the seconds of audio that are done.
         """
+        return self.begin(blocks, batch_size=batch_size, on_progress=on_progress).result()
+
+    def begin(
+        self,
+        blocks: Iterable[np.ndarray],
+        *,
+        batch_size: int = 2,
+        on_progress: Callable[[float], None] | None = None,
+    ) -> Pending:
+        """What transcribe_blocks() gives, on its way: the recording has gone through the network.
+
+        With in_processes(), the search may still be under way while the next recording begins.
+        """
         heard = _Counted(blocks)
-        outputs = self.log_probs(heard, batch_size=batch_size)
-        transcript = self.decode(outputs, on_progress)
-        return replace(transcript, duration=heard.seconds)
+        searches, _ = self._begin(self.log_probs(heard, batch_size=batch_size), on_progress)
+        return Pending(searches, heard.seconds)
+
+    @contextmanager
+    def in_processes(self, n: int) -> Iterator[Recognizer]:
+        """The same, searching in n processes of their own, which end with the context; only on Linux."""
+        with search_pool(self.new_decoder, n) as pool:
+            other = copy(self)
+            other._pool = pool
+            yield other
 
     def decode(
         self,
@@ -113,24 +150,29 @@ class Recognizer:
         on_progress: Callable[[float], None] | None = None,
     ) -> Transcript:
         """Transcript of the consecutive stretches that log_probs() gives."""
-        segments: list[Segment] = []
-        pending: np.ndarray | None = None
+        searches, n_frames = self._begin(outputs, on_progress)
+        return Transcript(searches.finish(), n_frames * align.FRAME_SECONDS)
+
+    def _begin(
+        self, outputs: Iterable[dict[str, np.ndarray]], on_progress: Callable[[float], None] | None
+    ) -> tuple[Searches, int]:
+        """Searches between the pauses of consecutive stretches, and how many frames these have."""
+        searches = Searches(self.new_decoder, self._pool)
+        pending = np.zeros((0, len(self.metadata.labels[self.new_decoder.output])), np.float32)
         first_frame = 0  # of pending, in the recording
         for stretch in outputs:
-            heard = stretch[self.new_decoder.output]
-            pending = heard if pending is None else np.concatenate([pending, heard])
-            done = self._last_pause(pending)
-            segments += self._decode(pending[:done], first_frame)
+            pending = np.concatenate([pending, stretch[self.new_decoder.output]])
+            if done := self._last_pause(pending):
+                self._search(searches, pending[:done], first_frame)
             pending, first_frame = pending[done:], first_frame + done
             if on_progress:
                 on_progress((first_frame + len(pending)) * align.FRAME_SECONDS)
-        if pending is None:
-            return Transcript((), 0.0)
-        segments += self._decode(pending, first_frame)
-        return Transcript(tuple(segments), (first_frame + len(pending)) * align.FRAME_SECONDS)
+        if len(pending):
+            self._search(searches, pending, first_frame)
+        return searches, first_frame + len(pending)
 
     def log_probs(
-        self, blocks: Iterable[np.ndarray], *, batch_size: int = 8
+        self, blocks: Iterable[np.ndarray], *, batch_size: int = 2
     ) -> Iterator[dict[str, np.ndarray]]:
         """Log-probabilities of consecutive stretches of a recording: {output: (frames', labels)}."""
         pieces = cut(blocks)
@@ -179,18 +221,26 @@ class Recognizer:
             return (start + end) // 2
         return 0
 
-    def _decode(self, log_probs: np.ndarray, first_frame: int) -> list[Segment]:
-        """Segments between the pauses of (frames, labels)."""
+    def _search(self, searches: Searches, log_probs: np.ndarray, first_frame: int) -> None:
+        """Begin a search of each segment between the pauses of (frames, labels)."""
         gaps = self._gaps(log_probs)
         middles = [sum(gap) // 2 for gap in gaps if gap[1] - gap[0] >= self._pause_frames]
-        segments = []
         for start, end in zip([0, *middles], [*middles, len(log_probs)], strict=True):
-            decoder = self.new_decoder()
-            decoder.begin((first_frame + start) * align.FRAME_SECONDS)
-            decoder.step(log_probs[start:end])
-            if words := decoder.end():
-                segments.append(replace(Segment.of(words), alternatives=decoder.alternatives))
-        return segments
+            searches.add(log_probs[start:end], (first_frame + start) * align.FRAME_SECONDS)
+
+
+class Pending:
+    """A transcript that may still be in the making."""
+
+    def __init__(self, searches: Searches, duration: float) -> None:
+        self._searches, self._duration = searches, duration
+
+    def done(self) -> bool:
+        """Whether result() would not wait."""
+        return self._searches.are_done()
+
+    def result(self) -> Transcript:
+        return Transcript(self._searches.finish(), self._duration)
 
 
 def _pronounce(word: str) -> list[tuple[str, ...]]:

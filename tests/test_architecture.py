@@ -149,7 +149,7 @@ def test_the_library_does_not_print(module: str) -> None:
         ("soxr", "asr.audio"),
         ("wave", "asr.audio"),
         ("sounddevice", "asr.microphone"),
-        ("subprocess", "asr.keyboard asr.lm"),
+        ("subprocess", "asr.keyboard asr.lm asr.benchmark"),
         ("socket", "asr.control"),
         ("onnx", "asr.export"),
     ],

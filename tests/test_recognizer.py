@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from asr import checkpoint, pretrained
+from asr import checkpoint, engine, pretrained, recognizer
 from asr.audio import read_audio
 from asr.decoding.decoder import DecoderOptions
 from asr.errors import CheckpointError, UsageError
@@ -30,6 +31,22 @@ SECOND = 16_000
 @pytest.fixture(scope="module")
 def english() -> Recognizer:
     return Recognizer.load("english")
+
+
+def test_the_language_is_loaded_beside_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = threading.Barrier(2, timeout=10)  # broken unless two threads meet there
+    load_engine, load_language = engine.load, recognizer.find_language
+
+    def meeting(load):
+        def loads(*arguments, **options):
+            both.wait()
+            return load(*arguments, **options)
+
+        return loads
+
+    monkeypatch.setattr(engine, "load", meeting(load_engine))
+    monkeypatch.setattr(recognizer, "find_language", meeting(load_language))
+    assert Recognizer.load("english").new_decoder.language is not None
 
 
 def random_noise(seconds: float, level: float) -> np.ndarray:
@@ -67,6 +84,17 @@ def test_the_size_of_blocks_and_batches_does_not_matter(english: Recognizer) -> 
     parts = english.transcribe_blocks(blocks, batch_size=1)
     assert parts.text == whole.text
     assert parts.duration == whole.duration == len(samples) / SECOND
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs forks")
+def test_searching_in_processes_changes_nothing(english: Recognizer) -> None:
+    samples = long_recording()
+    alone = english.transcribe_blocks([samples])
+    with english.in_processes(2) as faster:
+        first, second = faster.begin([samples]), faster.begin([samples[: 20 * SECOND]])
+        assert first.result() == alone
+        assert first.done()
+        assert second.result() == english.transcribe_blocks([samples[: 20 * SECOND]])
 
 
 def test_words_of_a_long_recording_are_in_order_and_inside_it(english: Recognizer) -> None:

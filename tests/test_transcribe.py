@@ -8,6 +8,8 @@ import os
 import sys
 import types
 from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -39,12 +41,23 @@ class HearsLoudness:
     name = "stub"
     loaded: list[tuple] = []
     batch_sizes: list[int] = []
+    processes: list[int] = []  # how many, each time that any were asked for
 
     @classmethod
     def load(cls, model, *, engine="auto", device="auto", threads=None, decoding=None):
         cls.loaded.append((model, device, threads))
         cls.decoding = decoding
         return cls()
+
+    @contextmanager
+    def in_processes(self, n):
+        self.processes.append(n)
+        yield self
+
+    def begin(self, blocks, **options):
+        pending: Future[Transcript] = Future()
+        pending.set_result(self.transcribe_blocks(blocks, **options))
+        return pending
 
     def transcribe_blocks(self, blocks, *, batch_size=8, on_progress=None):
         self.batch_sizes.append(batch_size)
@@ -69,6 +82,7 @@ def recognizer(monkeypatch) -> type[HearsLoudness]:
     monkeypatch.setitem(sys.modules, "asr.recognizer", module)
     monkeypatch.setattr(HearsLoudness, "loaded", [])
     monkeypatch.setattr(HearsLoudness, "batch_sizes", [])
+    monkeypatch.setattr(HearsLoudness, "processes", [])
     return HearsLoudness
 
 
@@ -458,6 +472,11 @@ def test_split_channels_are_in_the_json(capsys):
     assert document["duration"] == 1.0
 
 
+def test_split_channels_of_a_mono_recording_are_its_only_one(capsys):
+    assert transcribe(record("a.wav", 2), "--channels", "split") == 0
+    assert capsys.readouterr().out == "[channel 1] two\n"
+
+
 def test_one_channel_can_be_chosen(capsys):
     assert transcribe(record("a.wav", 1, 2), "--channels", "2") == 0
     assert capsys.readouterr().out == "two\n"
@@ -586,3 +605,55 @@ def test_confidence_is_shown_in_colour_on_a_terminal_only(monkeypatch, capsys, i
     monkeypatch.setattr(sys.stdout, "isatty", lambda: is_terminal)
     assert transcribe(record("a.wav", 3), "--print-confidence", "-q") == 0
     assert (capsys.readouterr().out == "") == is_terminal
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs forks")
+@pytest.mark.parametrize(
+    ("recordings", "options", "processes"),
+    [
+        ([2], [], []),
+        ([61], [], [3]),
+        ([2, 2], [], [3]),
+        ([2, 2], ["--threads", "2"], [2]),
+        ([61], ["--threads", "1"], []),
+    ],
+)
+def test_processes_search_when_there_is_much(
+    recognizer, monkeypatch, recordings, options, processes
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1, 2}, raising=False)
+    paths = [record(f"{i}.wav", 1, seconds=seconds) for i, seconds in enumerate(recordings)]
+    assert transcribe(*paths, *options) == 0
+    assert recognizer.processes == processes
+
+
+def test_a_search_that_fails_does_not_stop_the_others(recognizer, monkeypatch, capsys) -> None:
+    hear = recognizer.begin
+
+    def begin(self, blocks, **options):
+        pending = hear(self, blocks, **options)
+        if pending.result().text == "two":
+            pending = Future()
+            pending.set_exception(RuntimeError("the search broke"))
+        return pending
+
+    monkeypatch.setattr(recognizer, "begin", begin)
+    assert transcribe(record("a.wav", 2), record("b.wav", 3)) == 1
+    shown = capsys.readouterr()
+    assert shown.out == "==> b.wav <==\nthree\n"
+    assert "a.wav: unexpected RuntimeError: the search broke" in shown.err
+
+
+def test_results_keep_their_order_while_searches_are_under_way(recognizer, monkeypatch, capsys) -> None:
+    hear, under_way = recognizer.begin, []
+
+    def begin(self, blocks, **options):
+        under_way.append(hear(self, blocks, **options))
+        slow = types.SimpleNamespace(done=lambda: False, result=under_way[-1].result)
+        return slow if len(under_way) == 1 else under_way[-1]
+
+    monkeypatch.setattr(recognizer, "begin", begin)
+    paths = [record(f"{i}.wav", 1 + i % 5) for i in range(12)]
+    assert transcribe(*paths, "-f", "jsonl") == 0
+    files = [json.loads(line)["file"] for line in capsys.readouterr().out.splitlines()]
+    assert files == paths

@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -25,16 +25,19 @@ from asr.commands import (
 )
 from asr.errors import AsrError, ExitStatus, OutputError, UsageError
 from asr.formats import FORMATS, coloured, render
-from asr.transcript import Segment, Transcript
+from asr.transcript import Transcript
 
 if TYPE_CHECKING:
     from asr.audio import AudioReader
-    from asr.recognizer import Recognizer
+    from asr.recognizer import Pending, Recognizer
 
 logger = logging.getLogger(__name__)
 
 # These say themselves which recording they are about, so several on stdout need no heading.
 _SELF_NAMING = frozenset({"json", "jsonl", "ctm"})
+
+_MUCH_SECONDS = 60.0  # of audio: more is worth the time that processes take to begin
+_MOST_WAITING = 8  # recordings whose search may be under way while the next goes through the network
 
 _EXAMPLES = """\
 examples:
@@ -118,10 +121,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     model.add_argument(
         "--batch-size",
         type=arguments.count,
-        default=8,
+        default=2,
         metavar="N",
-        help="pieces of a recording computed at once: more is faster and needs more memory"
-        " (default: 8)",
+        help="pieces of a recording computed at once: more is faster on a GPU and needs more memory"
+        " (default: 2)",
     )
 
     add_decoder_options(parser)
@@ -358,71 +361,141 @@ def _transcribe_all(
     with_headings: bool,
 ) -> int:
     """Transcribe and write everything; how many recordings failed, each of them reported."""
+    results = _Results(args, as_written, with_headings=with_headings)
     recognizer: Recognizer | None = None
-    n_failed = 0
-    n_printed = 0
-    for number, (recording, targets) in enumerate(work, start=1):
-        label = recording.name if len(work) == 1 else f"{number}/{len(work)} {recording.name}"
-        with ExitStack() as stack:
-            try:
-                open_channel = stack.enter_context(_opener(recording, args))
-                channels = 1 if args.channels == "split" else args.channels
-                audio = stack.enter_context(open_channel(channels))
-            except UsageError:
-                raise
-            except Exception as error:
-                _report(recording, error, args.verbose)
-                n_failed += 1
-                continue
-            if recognizer is None:  # not before there is something to recognise
-                recognizer = _load(args)
-            try:
-                begin = time.perf_counter()
-                with show_progress(label, audio.duration, quiet=args.quiet) as on_progress:
-                    transcript = _transcribe(recognizer, audio, open_channel, args, on_progress)
-                    transcript = as_written(transcript)
-                    seconds = time.perf_counter() - begin
-            except Exception as error:
-                _report(recording, error, args.verbose)
-                n_failed += 1
-                continue
+    waiting: deque[_Heard] = deque()
+    with ExitStack() as processes:
+        for number, (recording, targets) in enumerate(work, start=1):
+            label = recording.name if len(work) == 1 else f"{number}/{len(work)} {recording.name}"
+            with ExitStack() as stack:
+                try:
+                    open_channel = stack.enter_context(_opener(recording, args))
+                    channels = 1 if args.channels == "split" else args.channels
+                    audio = stack.enter_context(open_channel(channels))
+                except UsageError:
+                    raise
+                except Exception as error:
+                    results.report(recording, error)
+                    continue
+                if recognizer is None:  # not before there is something to recognise
+                    is_much = len(work) > 1 or audio.duration is None or audio.duration > _MUCH_SECONDS
+                    recognizer = processes.enter_context(_load(args, is_much=is_much))
+                try:
+                    begin = time.perf_counter()
+                    with show_progress(label, audio.duration, quiet=args.quiet) as on_progress:
+                        begun = _begin(recognizer, audio, open_channel, args, on_progress)
+                except Exception as error:
+                    results.report(recording, error)
+                    continue
+            are_apart = args.channels == "split"
+            waiting.append(_Heard(recording, targets, recognizer.name, begin, begun, are_apart))
+            while waiting and (waiting[0].is_done() or len(waiting) > _MOST_WAITING):
+                results.write(waiting.popleft())
+        while waiting:
+            results.write(waiting.popleft())
+    return results.n_failed
+
+
+@contextmanager
+def _load(args: argparse.Namespace, *, is_much: bool) -> Iterator[Recognizer]:
+    """The recogniser; for much to transcribe, with processes that search while others compute."""
+    begin = time.perf_counter()
+    recognizer = load_recognizer(args)
+    logger.info("model %s loaded in %.2f s", recognizer.name, time.perf_counter() - begin)
+    from asr.searches import n_processes
+
+    n = n_processes(args.threads) if is_much else 1
+    if n == 1:
+        yield recognizer
+    else:
+        with recognizer.in_processes(n) as faster:
+            yield faster
+
+
+@dataclass(frozen=True)
+class _Heard:
+    """A recording that has gone through the network.
+
+    channels: their transcripts, if they are apart; else that of all of them.
+    """
+
+    recording: _Recording
+    targets: dict[str, Path | None]
+    model: str
+    begin: float
+    channels: Sequence[Pending]
+    are_apart: bool
+
+    def is_done(self) -> bool:
+        """Whether transcript() would not wait for the search."""
+        return all(channel.done() for channel in self.channels)
+
+    def transcript(self) -> Transcript:
+        if not self.are_apart:
+            return self.channels[0].result()
+        transcripts = [channel.result() for channel in self.channels]
+        segments = [
+            replace(segment, channel=channel)
+            for channel, transcript in enumerate(transcripts, start=1)
+            for segment in transcript.segments
+        ]
+        segments.sort(key=lambda segment: segment.start)
+        return Transcript(tuple(segments), max(transcript.duration for transcript in transcripts))
+
+
+class _Results:
+    """Writes transcripts to where they go, and counts and reports what failed."""
+
+    def __init__(
+        self, args: argparse.Namespace, as_written: Callable[[Transcript], Transcript], *, with_headings: bool
+    ) -> None:
+        self.n_failed = 0
+        self._n_printed = 0
+        self._args, self._as_written, self._with_headings = args, as_written, with_headings
+
+    def report(self, recording: _Recording, error: Exception) -> None:
+        _report(recording, error, self._args.verbose)
+        self.n_failed += 1
+
+    def write(self, heard: _Heard) -> None:
+        """All formats of a transcript."""
+        try:
+            transcript = self._as_written(_shifted(heard.transcript(), self._args.offset))
+        except Exception as error:
+            self.report(heard.recording, error)
+            return
+        seconds = time.perf_counter() - heard.begin
         logger.info(
             "%s: %.1f s of audio in %.2f s (%.1f x real time)",
-            recording.message_name,
+            heard.recording.message_name,
             transcript.duration,
             seconds,
             transcript.duration / max(seconds, 1e-9),
         )
-        for format, target in targets.items():
-            in_colour = args.print_confidence and format == "txt" and target is None and sys.stdout.isatty()
+        for format, target in heard.targets.items():
+            in_colour = self._args.print_confidence and format == "txt" and target is None
             document = render(
-                coloured(transcript) if in_colour else transcript,
+                coloured(transcript) if in_colour and sys.stdout.isatty() else transcript,
                 format,
-                file=recording.name,
-                model=recognizer.name,
-                word_timestamps=args.word_timestamps,
+                file=heard.recording.name,
+                model=heard.model,
+                word_timestamps=self._args.word_timestamps,
             )
             if target is None:
-                if with_headings and format not in _SELF_NAMING:
-                    gap = "\n" if n_printed else ""
-                    document = f"{gap}==> {recording.name} <==\n{document}"
-                print_result(document)
-                n_printed += 1
+                self._print(heard.recording, format, document)
                 continue
             try:
                 _write(target, document)
             except OutputError as error:
-                _report(recording, error, args.verbose)
-                n_failed += 1
+                self.report(heard.recording, error)
                 break
-    return n_failed
 
-
-def _load(args: argparse.Namespace) -> Recognizer:
-    begin = time.perf_counter()
-    recognizer = load_recognizer(args)
-    logger.info("model %s loaded in %.2f s", recognizer.name, time.perf_counter() - begin)
-    return recognizer
+    def _print(self, recording: _Recording, format: str, document: str) -> None:
+        if self._with_headings and format not in _SELF_NAMING:
+            gap = "\n" if self._n_printed else ""
+            document = f"{gap}==> {recording.name} <==\n{document}"
+        print_result(document)
+        self._n_printed += 1
 
 
 def _report(recording: _Recording, error: Exception, verbose: bool) -> None:
@@ -461,39 +534,30 @@ def _opener(
         )
 
 
-def _transcribe(
+def _begin(
     recognizer: Recognizer,
     audio: AudioReader,
     open_channel: Callable[[str | int], AudioReader],
     args: argparse.Namespace,
     on_progress: Callable[[int, float], None],
-) -> Transcript:
-    """The transcript in times of the recording, whatever its offset.
+) -> list[Pending]:
+    """The transcripts of the channels that are transcribed apart, else that of all, on their way.
 
     audio: the first channel when they are transcribed apart, else all that is asked for.
     on_progress: is called with the channels that are done and the seconds of the current one.
     """
     if args.channels != "split":
-        transcript = recognizer.transcribe_blocks(
-            audio, batch_size=args.batch_size, on_progress=partial(on_progress, 0)
-        )
-        return _shifted(transcript, args.offset)
-    segments: list[Segment] = []
-    duration = 0.0
+        return [recognizer.begin(audio, batch_size=args.batch_size, on_progress=partial(on_progress, 0))]
+    begun = []
     for channel in range(1, audio.n_channels + 1):
         with audio if channel == 1 else open_channel(channel) as samples:
-            transcript = recognizer.transcribe_blocks(
-                samples,
-                batch_size=args.batch_size,
-                on_progress=partial(on_progress, channel - 1),
-            )
-        segments += [replace(segment, channel=channel) for segment in transcript.segments]
-        duration = max(duration, transcript.duration)
-    segments.sort(key=lambda segment: segment.start)
-    return _shifted(Transcript(tuple(segments), duration), args.offset)
+            report = partial(on_progress, channel - 1)
+            begun.append(recognizer.begin(samples, batch_size=args.batch_size, on_progress=report))
+    return begun
 
 
 def _shifted(transcript: Transcript, seconds: float) -> Transcript:
+    """In times of a recording that was opened at this offset."""
     if not seconds:
         return transcript
     segments = tuple(segment.shifted(seconds) for segment in transcript.segments)

@@ -85,7 +85,7 @@ def load(path: str | Path) -> Language:
         words = arrays["words"].tobytes().decode().split("\n")
         orders = [_load_unigrams(arrays)]
         for n in range(2, len(data["counts"]) + 1):
-            orders.append(_load_order(n, arrays, words, orders[-1]))
+            orders.append(_load_order(n, arrays, len(words), len(orders[-1])))
         if [len(order) for order in orders] != data["counts"] or len(words) != data["counts"][0]:
             raise ValueError("n-grams are missing")
         pronunciations = _load_pronunciations(arrays) if "pronunciations.words" in arrays else None
@@ -101,16 +101,16 @@ def _load_unigrams(arrays: Mapping[str, np.ndarray]) -> Order:
     return Order(zeros, np.arange(len(log_probs), dtype=np.int32), log_probs, arrays["1.back_offs"])
 
 
-def _load_order(n: int, arrays: Mapping[str, np.ndarray], words: list[str], below: Order) -> Order:
-    n_arcs = _unpack_sparse(_under(f"{n}.contexts", arrays), len(below))
+def _load_order(n: int, arrays: Mapping[str, np.ndarray], n_words: int, n_below: int) -> Order:
+    """n_below: n-grams of the order below."""
     log_probs = _dequantize(_under(f"{n}.log_probs", arrays))
     back_offs = np.zeros(len(log_probs), np.float32)
     if f"{n}.weighted" in arrays:
         has_weight = np.unpackbits(arrays[f"{n}.weighted"], count=len(log_probs)).astype(bool)
         back_offs[has_weight] = _dequantize(_under(f"{n}.back_offs", arrays))
     return Order(
-        contexts=np.repeat(np.arange(len(below), dtype=np.int32), n_arcs),
-        words=_unpack_integers(_under(f"{n}.words", arrays), len(words)),
+        contexts=_unpack_sparse(_under(f"{n}.contexts", arrays), n_below),
+        words=_unpack_integers(_under(f"{n}.words", arrays), n_words),
         log_probs=log_probs,
         back_offs=back_offs,
     )
@@ -145,10 +145,12 @@ def _pack_integers(values: np.ndarray, n_values: int) -> dict[str, np.ndarray]:
 
 
 def _unpack_integers(packed: Mapping[str, np.ndarray], n_values: int) -> np.ndarray:
-    values = packed["low"].astype(np.int32)
+    halves = np.zeros((len(packed["low"]), 2), "<u2")  # of each value: no array of wider numbers on the way
+    halves[:, 0] = packed["low"]
     for bit in range(_LOW_BITS, (n_values - 1).bit_length()):
-        values |= np.unpackbits(packed[str(bit)], count=len(values)).astype(np.int32) << bit
-    return values
+        bits = np.unpackbits(packed[str(bit)], count=len(halves))
+        halves[:, 1] |= bits if bit == _LOW_BITS else bits.astype(np.uint16) << (bit - _LOW_BITS)
+    return halves.view("<i4")[:, 0]
 
 
 def _pack_sparse(counts: np.ndarray) -> dict[str, np.ndarray]:
@@ -162,11 +164,11 @@ def _pack_sparse(counts: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _unpack_sparse(packed: Mapping[str, np.ndarray], n: int) -> np.ndarray:
-    present = packed["counts"].astype(np.int64)
-    present[present == 255] = packed["large"]
-    counts = np.zeros(n, np.int64)
-    counts[np.unpackbits(packed["present"], count=n).astype(bool)] = present
-    return counts
+    """Each index below n as often as its count says, in order."""
+    counts = packed["counts"].astype(np.int32)
+    counts[counts == 255] = packed["large"]
+    present = np.flatnonzero(np.unpackbits(packed["present"], count=n).view(bool))
+    return np.repeat(present.astype(np.int32), counts)
 
 
 def _quantize(values: np.ndarray) -> dict[str, np.ndarray]:

@@ -98,6 +98,9 @@ class NGramModel:
         for n, order in enumerate(orders[1:-1], start=2):
             kept = np.flatnonzero(self._is_context[firsts[n - 1] : firsts[n]])
             words = order.words[kept]
+            if n == 2:  # every single word is known
+                suffixes[firsts[1] + kept] = words + 1
+                continue
             nodes = suffixes[firsts[n - 2] + order.contexts[kept]]
             found = np.full(len(kept), -1)
             while (waiting := np.flatnonzero(found < 0)).size:
