@@ -20,6 +20,7 @@ from asr.decoding.prefix_tree import PrefixTree
 
 _LEAST = 1e-12  # probability: what rounding leaves of less is noise
 _MEMO_BITS = 19
+_MOST_KEYS = 1 << 20  # bigrams laid out before all are forgotten: 25 MB
 
 
 class LookAhead(Protocol):
@@ -44,7 +45,7 @@ class BigramLookAhead:
 
     A sum is that of all unigrams below, times the last word's back-off weight, put right by the bigrams
     below: words lie in the order of the tree, so that both are differences of running sums. The bigrams of
-    a last word are laid out when it is first met, and sums are remembered.
+    a last word are laid out when it is met, a bounded number of them, and sums are remembered.
     """
 
     def __init__(
@@ -93,6 +94,10 @@ class BigramLookAhead:
         new = last_words[self._place[last_words] < 0]
         if not len(new):
             return
+        if self._n_keys > _MOST_KEYS:
+            self._place[:] = -1
+            self._n_keys = self._n_places = 0
+            new = last_words
         new = np.unique(new)
         self._place[new] = self._n_places + np.arange(len(new))
         counts, words, log_probs = self._lm.bigrams(new)
