@@ -25,10 +25,11 @@ BLOCK_SECONDS = 0.1
 class Report:
     """What was measured over any number of recordings; times in seconds.
 
-    first_partial: of each utterance, from the beginning of its first word to the first partial.
+    first_partial: of each utterance, from the end of its first word to the first partial.
     shown, committed: of each word, from its end until it stood in a partial for good, and until it was
     committed or final.
     final: of each utterance, from the end of its last word to the final transcript.
+    endpoint: of each utterance, from the sound that decided that it had ended to the final transcript.
     retracted: words that were shown and then became other words or none; a word that grew longer was not.
     """
 
@@ -42,6 +43,7 @@ class Report:
     shown: list[float] = field(default_factory=list)
     committed: list[float] = field(default_factory=list)
     final: list[float] = field(default_factory=list)
+    endpoint: list[float] = field(default_factory=list)
 
     def values(self) -> dict[str, float | None]:
         """The figures by name: medians and 95th percentiles of times, None where there was no word."""
@@ -53,7 +55,7 @@ class Report:
             "cpu_share": self.cpu_seconds / audio,
             "retracted_words": self.n_retracted / self.n_shown if self.n_shown else None,
         }
-        for name in ("first_partial", "shown", "committed", "final"):
+        for name in ("first_partial", "shown", "committed", "final", "endpoint"):
             times = getattr(self, name)
             figures[f"{name}_median"] = median(times) if times else None
             figures[f"{name}_95"] = float(np.percentile(times, 95)) if times else None
@@ -67,11 +69,13 @@ class _Watched:
         self._report = report
         self._partials: list[tuple[float, Partial]] = []
 
-    def add(self, event: Partial | Final, now: float) -> None:
+    def add(self, event: Partial | Final, now: float, heard: float) -> None:
+        """heard: when the last of the sound that led to the event had been spoken."""
         if isinstance(event, Partial):
             self._partials.append((now, event))
         if isinstance(event, Final):
             self._close(event.segment, now)
+            self._report.endpoint.append(now - heard)
         elif not event.words:
             self._retract(())
 
@@ -86,7 +90,7 @@ class _Watched:
         report, words = self._report, segment.words
         report.n_utterances += 1
         first = next((at for at, partial in self._partials if partial.words), now)
-        report.first_partial.append(first - segment.start)
+        report.first_partial.append(first - words[0].end)
         for i, word in enumerate(words):
             shown = committed = now
             for at, partial in reversed(self._partials):
@@ -131,7 +135,7 @@ def simulate(
         report.cpu_seconds += time.process_time() - cpu
         clock = time.perf_counter() - begin if in_real_time else max(clock, heard) + seconds
         for event in events:
-            watched.add(event, clock)
+            watched.add(event, clock, heard)
         on_events(events)
 
     size = round(BLOCK_SECONDS * SAMPLE_RATE)

@@ -20,7 +20,8 @@ from asr.transcript import Final, Partial, Segment, Word
 from asr.vad import CHUNK, SpeechDetector
 
 STEP = 4 * GRID  # samples: 160 ms
-_STEPS_UNCHANGED = 3  # that agree on a word before it is committed
+_STEPS_SHOWN = 2  # that agree on a word before it is shown
+_STEPS_UNCHANGED = 3  # and before it is committed
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ class _Utterance:
         self._committed: tuple[Word, ...] = ()
         self._tentative: tuple[Word, ...] = ()
         self._n_unchanged: list[int] = []  # of each tentative word: steps that agreed on it
-        self._has_changed = False
+        self._reported = Partial((), ())
         decoder.begin(start / SAMPLE_RATE)
 
     @property
@@ -196,11 +197,11 @@ class _Utterance:
 
     def _agree(self, words: tuple[Word, ...]) -> None:
         """Commit the words that the last steps agree on, but never the last: it may grow."""
-        before = self._committed, [word.text for word in self._tentative]
+        before = [word.text for word in self._tentative]
         words = self._after_committed(words)
         counts: list[int] = []
         for i, word in enumerate(words):
-            agrees = i < len(before[1]) and before[1][i] == word.text
+            agrees = i < len(before) and before[i] == word.text
             counts.append(self._n_unchanged[i] + 1 if agrees else 1)
         n_certain = 0
         most = 0 if self._decoder.may_retract else len(words) - 1
@@ -208,8 +209,6 @@ class _Utterance:
             n_certain += 1
         self._committed += words[:n_certain]
         self._tentative, self._n_unchanged = words[n_certain:], counts[n_certain:]
-        if (self._committed, [word.text for word in self._tentative]) != before:
-            self._has_changed = True
 
     def drop_tentative(self) -> int:
         """Keep the committed words only, if there are any; how many samples they cover."""
@@ -220,7 +219,15 @@ class _Utterance:
 
     def changes(self) -> list[Partial | Final]:
         """The words so far as one event, if they are others than those reported before."""
-        if not self._has_changed:
+        n_shown = 0
+        while n_shown < len(self._tentative) and self._n_unchanged[n_shown] >= _STEPS_SHOWN:
+            n_shown += 1
+        partial = Partial(self._committed, self._tentative[:n_shown])
+        if _texts(partial) == _texts(self._reported):
             return []
-        self._has_changed, self.is_shown = False, True
-        return [Partial(self._committed, self._tentative)]
+        self._reported, self.is_shown = partial, True
+        return [partial]
+
+
+def _texts(partial: Partial) -> tuple[list[str], list[str]]:
+    return [word.text for word in partial.committed], [word.text for word in partial.tentative]

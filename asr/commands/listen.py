@@ -244,10 +244,11 @@ def _simulate(args: argparse.Namespace) -> ExitStatus:
 
 
 _REPORT_LINES = (
-    ("first partial after the first word began", "first_partial"),
+    ("first partial after the first word's end", "first_partial"),
     ("word shown after its end", "shown"),
     ("word committed after its end", "committed"),
     ("final text after the last word", "final"),
+    ("final text after the end was decided", "endpoint"),
 )
 
 
