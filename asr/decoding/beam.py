@@ -7,8 +7,7 @@ words are added up, and the likeliest words go on, for the future treats them al
 a frame are advanced together as arrays.
 
 Sources: Graves et al. 2006 and Hannun et al. 2014 (prefix search with a language model), Ortmanns et al.
-1996 (look-ahead: inside a word, the best unigram that the tree still allows), Miao et al. 2015 (division
-by the labels' prior probabilities).
+1996 (look-ahead), Miao et al. 2015 (division by the labels' prior probabilities).
 """
 
 from __future__ import annotations
@@ -19,10 +18,14 @@ from typing import Protocol
 
 import numpy as np
 
-from asr.decoding.ngram import END, UNKNOWN
+from asr.decoding.lookahead import BigramLookAhead, LookAhead, UnigramLookAhead
+from asr.decoding.memo import Memo
+from asr.decoding.ngram import END, UNKNOWN, NGramModel
 from asr.decoding.prefix_tree import PrefixTree
 from asr.labels import BLANK
 
+_MEMO_BITS = 17
+_MARGIN = 1.25
 _HASH_FACTOR = np.int64(0x5851F42D4C957F2D)  # of a linear congruential generator (Knuth, MMIX)
 
 
@@ -55,7 +58,7 @@ class BeamConfig:
     beam_size: int = 400  # hypotheses kept from frame to frame
     label_beam: int = 10  # likeliest labels of a frame that are tried
     threshold: float = 14.0  # hypotheses this much worse than the best are dropped
-    lm_weight: float = 0.85
+    lm_weight: float = 0.92
     word_score: float = -0.75  # added for each word
     prior_weight: float = 0.6  # of the labels' log prior, which is subtracted
     certain_blank: float = 0.98  # frames with a blank at least as probable bring no new label
@@ -73,13 +76,16 @@ class Hypothesis:
 @dataclass(frozen=True)
 class _Beam:
     """Rows are hypotheses, the arrays columns: log-probability of ending in a blank and in a label, hash of
-    the words, language model state, tree node, and the last word's place in the search's history."""
+    the words, language model state and its last word, tree node, look-ahead in both scores, and the last
+    word's place in the search's history."""
 
     blank: np.ndarray
     label: np.ndarray
     texts: np.ndarray
     states: np.ndarray
+    last_words: np.ndarray
     nodes: np.ndarray
+    ahead: np.ndarray
     history: np.ndarray
 
     def take(self, rows: np.ndarray) -> _Beam:
@@ -115,18 +121,34 @@ class Graph:
         alone = config.lm_weight * unigrams + np.float32(config.word_score)
         joined = [sum(alone[i] for i in phrase.ids) + phrase.bonus for phrase in phrases]
         self.alone = np.concatenate([alone, np.array(joined, np.float32)])  # score without any context
-        self.ahead = tree.best_below(self.alone)
-        self.ahead[: tree.n_labels] = 0
+        self.most_gained = max(0.0, float(self.alone.max(initial=0)))
+        self.look_ahead: LookAhead = UnigramLookAhead(tree, self.alone)
+        if isinstance(lm, NGramModel) and config.lm_weight > 0:
+            self.look_ahead = BigramLookAhead(tree, lm, self.alone, config.lm_weight, config.word_score)
+        self._memo = Memo(
+            _MEMO_BITS, [("score", np.float32), ("state", np.int64), ("last_word", np.int64)]
+        )
 
     def text(self, word: int) -> str:
         """The spelling of a word or phrase."""
         assert self.lm is not None
         return self.lm.words[word] if word < self._n_words else self._phrases[word - self._n_words].text
 
-    def score(self, states: np.ndarray, words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Weighted scores of words after states, and the states after them."""
+    def last_word(self, state: int) -> int:
+        """The last word that a state remembers; -1 for none."""
+        return int(self.lm.last_words(np.array([state]))[0]) if isinstance(self.lm, NGramModel) else -1
+
+    def score(self, states: np.ndarray, words: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Weighted scores of words after states, the states after them, and these states' last words."""
         if self.lm is None:
-            return self.alone[words], states
+            return self.alone[words], states, words
+        remembered = self._memo.get(
+            states * len(self.alone) + words, lambda rows: self._compute(states[rows], words[rows])
+        )
+        return remembered["score"], remembered["state"], remembered["last_word"]
+
+    def _compute(self, states: np.ndarray, words: np.ndarray) -> np.ndarray:
+        assert self.lm is not None
         is_phrase = words >= self._n_words
         log_probs, following = self.lm.score(states, np.where(is_phrase, UNKNOWN, words))
         scores = self.config.lm_weight * log_probs + np.float32(self.config.word_score)
@@ -137,7 +159,10 @@ class Graph:
                 log_prob, state = self.lm.score(state, np.array([word]))
                 scores[row] += self.config.lm_weight * log_prob[0] + self.config.word_score
             following[row] = state[0]
-        return scores, following
+        result = np.empty(len(states), self._memo.dtype)
+        result["score"], result["state"] = scores, following
+        result["last_word"] = self.lm.last_words(following) if isinstance(self.lm, NGramModel) else -1
+        return result
 
 
 class BeamSearch:
@@ -155,12 +180,15 @@ class BeamSearch:
             label=np.full(1, -np.inf, np.float32),
             texts=np.zeros(1, np.int64),
             states=np.full(1, state),
+            last_words=np.full(1, graph.last_word(state)),
             nodes=np.full(1, BLANK),
+            ahead=np.zeros(1, np.float32),
             history=np.full(1, -1),
         )
         self.best_path_score = 0.0  # of the likeliest labels so far, allowed by the graph or not
         self._words: list[np.ndarray] = []  # rows (word, node, previous row) of the history
         self._n_words = 0
+        self._gap = np.inf  # between the best hypothesis and the worst kept
 
     def step(self, log_probs: np.ndarray) -> None:
         """Advance over (frames, labels) natural log posteriors."""
@@ -181,28 +209,38 @@ class BeamSearch:
         if not len(tried):
             self._beam = replace(beam, blank=blank, label=label)
             return
-        # By one more label: every child of every hypothesis' node among the labels tried.
+        staying = np.logaddexp(blank, label)
+        # By one more label: every child of every hypothesis' node among the labels tried. Look-ahead makes
+        # a hypothesis worse, but for words with a bonus, so many need not be looked at.
+        hopeless = staying.max() - min(config.threshold, _MARGIN * self._gap + 1) - self._graph.most_gained
         bits = tried.astype(np.uint64)
         children = tree.children[beam.nodes]
-        rows, columns = np.nonzero((children[:, None] >> bits) & np.uint64(1))
+        is_child = (children[:, None] >> bits) & np.uint64(1) > 0
+        rows, columns = (is_child & (total[:, None] + scores[tried] > hopeless)).nonzero()
         new, bits = tried[columns], bits[columns]
         below = children[rows] & ((np.uint64(1) << bits) - np.uint64(1))
         nodes = tree.first_child[beam.nodes[rows]] + np.bitwise_count(below)
-        ahead = self._graph.ahead
+        ahead = self._graph.look_ahead(beam.last_words[rows], nodes)
         extended = np.where(new == last[rows], beam.blank[rows], total[rows])
-        extended = extended + scores[new] + ahead[nodes] - ahead[beam.nodes[rows]]
-        floor = self._floor(np.concatenate([np.logaddexp(blank, label), extended]))
+        extended += scores[new] + (ahead - beam.ahead[rows])
+        scored = np.concatenate([staying, extended])
+        best = scored.max()
+        floor = best - config.threshold
+        if len(scored) > config.beam_size:
+            scored.partition(-config.beam_size)
+            floor = max(floor, scored[-config.beam_size])
+        self._gap = best - floor
         kept = extended > floor
-        rows, nodes, extended = rows[kept], nodes[kept], extended[kept]
+        rows, nodes, extended, ahead = rows[kept], nodes[kept], extended[kept], ahead[kept]
         # A node where words end also leads back to a root, once for each of them.
-        n_words = tree.first_word[nodes + 1] - tree.first_word[nodes]
-        ended = np.repeat(np.arange(len(nodes)), n_words)
-        nth = np.arange(len(ended)) - np.repeat(np.cumsum(n_words) - n_words, n_words)
-        words = tree.words[tree.first_word[nodes[ended]] + nth]
-        before = extended[ended] - ahead[nodes[ended]]
+        first_word = tree.first_word[nodes]
+        n_words = tree.first_word[nodes + 1] - first_word
+        ended = np.arange(len(nodes)).repeat(n_words)
+        words = tree.words[np.arange(len(ended)) + (first_word - n_words.cumsum() + n_words)[ended]]
+        before = extended[ended] - ahead[ended]
         kept = before + self._graph.alone[words] > floor
         ended, words, before = ended[kept], words[kept], before[kept]
-        word_scores, states = self._graph.score(beam.states[rows[ended]], words)
+        word_scores, states, last_words = self._graph.score(beam.states[rows[ended]], words)
         word_scores = before + word_scores
         texts = beam.texts[rows[ended]] * _HASH_FACTOR + words + 1
         if self._graph.lm is None:
@@ -213,26 +251,19 @@ class BeamSearch:
             label=np.concatenate([label, extended, word_scores]),
             texts=np.concatenate([beam.texts, beam.texts[rows], texts]),
             states=np.concatenate([beam.states, beam.states[rows], states]),
+            last_words=np.concatenate([beam.last_words, beam.last_words[rows], last_words]),
             nodes=np.concatenate([beam.nodes, nodes, tree.labels[nodes[ended]]]),
+            ahead=np.concatenate([beam.ahead, ahead, np.zeros(len(ended), np.float32)]),
             history=np.concatenate([beam.history, beam.history[rows], beam.history[rows[ended]]]),
         )
         survivors, chosen = _merge(candidates, len(tree), config)
         # Only words that survive enter the history.
-        with_word = np.flatnonzero(chosen >= len(blank) + len(rows))
+        with_word = (chosen >= len(blank) + len(rows)).nonzero()[0]
         entries = chosen[with_word] - len(blank) - len(rows)
         self._words.append(np.stack([words[entries], nodes[ended[entries]], survivors.history[with_word]]))
         survivors.history[with_word] = self._n_words + np.arange(len(with_word))
         self._n_words += len(with_word)
         self._beam = survivors
-
-    def _floor(self, scores: np.ndarray) -> float:
-        """What a hypothesis must score to be among those kept."""
-        config = self._graph.config
-        floor = float(scores.max()) - config.threshold
-        if len(scores) > config.beam_size:
-            last = len(scores) - config.beam_size
-            floor = max(floor, float(np.partition(scores, last)[last]))
-        return floor
 
     def best(self) -> Hypothesis:
         """The likeliest words so far; a word that has only begun is not among them."""
@@ -273,24 +304,27 @@ def _merge(candidates: _Beam, n_nodes: int, config: BeamConfig) -> tuple[_Beam, 
     """The best hypotheses, and of each the candidate whose history it takes."""
     keys = candidates.states * n_nodes + candidates.nodes
     same_words = keys * _HASH_FACTOR ^ candidates.texts
-    order = np.argsort(same_words)
+    order = same_words.argsort()
     firsts = _starts(same_words[order])
     blank = np.logaddexp.reduceat(candidates.blank[order], firsts)
     label = np.logaddexp.reduceat(candidates.label[order], firsts)
     total = np.logaddexp(blank, label)
-    kept = np.flatnonzero(total > total.max() - config.threshold)
+    kept = (total > total.max() - config.threshold).nonzero()[0]
     keys = keys[order[firsts[kept]]]
-    by_key = np.argsort(keys)
+    by_key = keys.argsort()
     kept = kept[by_key]
     groups = _starts(keys[by_key])
-    best = np.maximum.reduceat(total[kept], groups)
-    kept = kept[total[kept] == np.repeat(best, np.diff(groups, append=len(kept)))]
+    scores = total[kept]
+    sizes = np.append(groups[1:], len(kept)) - groups
+    kept = kept[scores == np.maximum.reduceat(scores, groups).repeat(sizes)]
     if len(kept) > config.beam_size:
-        kept = kept[np.argpartition(-total[kept], config.beam_size - 1)[: config.beam_size]]
+        kept = kept[total[kept].argpartition(-config.beam_size)[-config.beam_size :]]
     chosen = order[firsts[kept]]
     return replace(candidates.take(chosen), blank=blank[kept], label=label[kept]), chosen
 
 
 def _starts(ordered: np.ndarray) -> np.ndarray:
     """Where each run of equal values begins."""
-    return np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+    differs = np.ones(len(ordered), bool)
+    np.not_equal(ordered[1:], ordered[:-1], out=differs[1:])
+    return differs.nonzero()[0]

@@ -120,37 +120,50 @@ class NGramModel:
         """(words,) log-probabilities without any context."""
         return self._log_probs[: self.counts[0]]
 
+    @property
+    def unigram_back_offs(self) -> np.ndarray:
+        """(words,) logarithms of the back-off weights after each word."""
+        return self._back_offs[1 : 1 + self.counts[0]]
+
+    def last_words(self, states: np.ndarray) -> np.ndarray:
+        """(n,) the last word of each state's context; -1 where that is empty."""
+        longer = states > self.counts[0]
+        keys = self._keys[np.where(longer, states - 1 - self.counts[0], 0)] if len(self._keys) else 0
+        return np.where(longer, keys & ((1 << WORD_BITS) - 1), states - 1)
+
+    def bigrams(self, last_words: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """How many bigrams begin with each of (n,) words; their second words and log-probabilities."""
+        firsts = np.searchsorted(self._keys, (last_words + 1) << WORD_BITS)
+        counts = np.searchsorted(self._keys, (last_words + 2) << WORD_BITS) - firsts
+        at = np.arange(counts.sum()) + np.repeat(firsts - (np.cumsum(counts) - counts), counts)
+        words = self._keys[at] & ((1 << WORD_BITS) - 1)
+        return counts, words, self._log_probs[self.counts[0] + at]
+
     def _find(self, nodes: np.ndarray, words: np.ndarray) -> np.ndarray:
-        """(n,) arcs of words out of context nodes; -1 where there is none."""
-        arcs = np.where(nodes == 0, words, -1)
-        inner = np.flatnonzero(nodes)
-        if len(inner) and len(self._keys):
-            keys = (nodes[inner].astype(np.int64) << WORD_BITS) + words[inner]
-            at = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
-            arcs[inner] = np.where(self._keys[at] == keys, at + len(self.words), -1)
-        return arcs
+        """The arcs of words out of context nodes; -1 where there is none."""
+        inner = nodes > 0
+        if not len(self._keys):
+            return np.where(inner, -1, words)
+        keys = (nodes.astype(np.int64) << WORD_BITS) + words
+        at = np.minimum(self._keys.searchsorted(keys), len(self._keys) - 1)
+        return np.where(inner, np.where(self._keys[at] == keys, at + len(self.words), -1), words)
 
     def score(self, states: np.ndarray, words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(n,) natural log-probabilities of words after states, and (n,) the states that follow."""
-        total = np.zeros(len(states), np.float32)
-        following = np.zeros(len(states), np.int64)
-        nodes, words = np.asarray(states), np.asarray(words)
-        waiting = np.arange(len(states))  # for their next state
-        unscored = np.ones(len(states), bool)
-        while len(waiting):
-            arcs = self._find(nodes, words)
-            found = arcs >= 0
-            now = found & unscored
-            total[waiting[now]] += self._log_probs[arcs[now]]
-            back = ~found & unscored
-            total[waiting[back]] += self._back_offs[nodes[back]]
-            targets = np.where(found & (arcs + 1 < len(self._back_offs)), arcs + 1, 0)
-            settled = (targets > 0) & self._is_context[targets]
-            following[waiting[settled]] = targets[settled]
-            going_on = ~settled & (nodes > 0)
-            unscored = (unscored & ~found)[going_on]
-            waiting, words, nodes = waiting[going_on], words[going_on], self.suffixes[nodes[going_on]]
-        return total, following
+        states, words = np.asarray(states), np.asarray(words)
+        # Column k: the context without its k oldest words, as far as it is known; the last one is empty.
+        contexts = np.zeros((len(states), len(self.counts)), np.int64)
+        for column in range(len(self.counts) - 1):
+            contexts[:, column] = states if column == 0 else self.suffixes[contexts[:, column - 1]]
+        arcs = self._find(contexts, words[:, None])
+        rows = np.arange(len(states))
+        is_found = arcs >= 0
+        longest = is_found.argmax(1)
+        weights = self._back_offs[contexts].cumsum(1)
+        weights = np.where(longest > 0, weights[rows, longest - 1], np.float32(0))
+        targets = np.where(is_found & (arcs + 1 < len(self._back_offs)), arcs + 1, 0)
+        targets[~self._is_context[targets]] = 0
+        return weights + self._log_probs[arcs[rows, longest]], targets[rows, (targets > 0).argmax(1)]
 
     def score_sentence(self, words: Sequence[str]) -> list[float]:
         """Natural log-probability of each word and of the sentence's end; words it lacks are <unk>."""

@@ -55,6 +55,8 @@ class PrefixTree:
     first_child: (nodes,) the child by the lowest label; the others follow it.
     parents: (nodes,); a root's is itself.
     words: word ids, those of node i at first_word[i]:first_word[i + 1].
+    row_words: word ids in alphabetical order of their labels: those of node i and of all nodes below it
+    are at first_row[i]:end_row[i].
     """
 
     def __init__(self, pronunciations: Pronunciations, n_labels: int) -> None:
@@ -68,15 +70,21 @@ class PrefixTree:
         self.labels = np.arange(n_labels, dtype=np.uint8)
         self.parents = np.arange(n_labels)
         self._levels = [n_labels]  # first node of each depth
+        self.row_words = pronunciations.words
+        first_rows, end_rows = [np.zeros(n_labels, np.int64)], [np.full(n_labels, len(table))]
         for depth in range(table.shape[1]):
             is_active = lengths > depth
             is_new = is_active & (shared <= depth)
             parents = node[is_new]
             node = np.where(is_active, len(self.labels) - 1 + np.cumsum(is_new), node)
             end = np.where(is_active, node, end)
+            active = np.flatnonzero(is_active)
+            first_rows.append(np.flatnonzero(is_new))
+            end_rows.append(active[np.append(np.flatnonzero(np.diff(node[active])), -1)] + 1)
             self.labels = np.concatenate([self.labels, table[is_new, depth]])
             self.parents = np.concatenate([self.parents, parents])
             self._levels.append(len(self.labels))
+        self.first_row, self.end_row = np.concatenate(first_rows), np.concatenate(end_rows)
         bits = np.uint64(1) << self.labels.astype(np.uint64)
         inner = np.arange(n_labels, len(self.labels))
         self.children = np.zeros(len(self.labels), np.uint64)

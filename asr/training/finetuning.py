@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-from torch import nn
+from torch import Tensor, nn
 
 from asr.errors import CheckpointError, ConfigError
 from asr.model import AcousticModel
@@ -14,25 +14,47 @@ OUTPUT_LAYERS = ("outputs.", "middle_outputs.")
 
 
 def copy_weights(source: AcousticModel, target: AcousticModel) -> None:
-    """Give target the weights of source; an output layer that source has not keeps its own.
+    """Give target the weights of source; what source has not keeps its own: output layers, cells of wider
+    layers, the look-ahead.
 
-    CheckpointError names what differs in anything but outputs and dropout.
+    A target of one direction takes the forward direction of a bidirectional source, and may have more
+    cells in it. CheckpointError names what differs in anything but that, outputs and dropout.
     """
     ours, theirs = (dataclasses.asdict(model.config) for model in (target, source))
     free = {"outputs", "middle_outputs", "dropout"}
+    if theirs["bidirectional"] and not ours["bidirectional"] and ours["n_hidden"] >= theirs["n_hidden"]:
+        free |= {"bidirectional", "n_hidden", "lookahead"}
     different = [f"{key} {theirs[key]} != {ours[key]}" for key in ours if theirs[key] != ours[key]]
     different = [text for text in different if text.split()[0] not in free]
     if different:
         raise CheckpointError(f"the model to begin with is of another shape: {', '.join(different)}")
     wanted = target.state_dict()
-    weights = {
-        name: value
-        for name, value in source.state_dict().items()
-        if name in wanted and value.shape == wanted[name].shape
-    }
-    missing = [name for name in wanted if name not in weights and not name.startswith(OUTPUT_LAYERS)]
-    assert not missing, missing  # the configurations agree, so the layers do
-    target.load_state_dict({**wanted, **weights})
+    given = source.state_dict()
+    own = (*OUTPUT_LAYERS, "future.")
+    absent = [name for name in wanted if name not in given and not name.startswith(own)]
+    assert not absent, absent  # the configurations agree, so the layers do
+    wider = ours["n_hidden"] > theirs["n_hidden"] or ours["bidirectional"] != theirs["bidirectional"]
+    for name, value in wanted.items():
+        if name not in given:
+            continue
+        if given[name].shape == value.shape:
+            value.copy_(given[name])
+        elif wider and name.startswith("layers."):
+            _copy_cells(given[name], value, theirs["n_hidden"], ours["n_hidden"], name)
+
+
+def _copy_cells(source: Tensor, target: Tensor, n_source: int, n_target: int, name: str) -> None:
+    """Copy the forward direction's first n_source cells of a recurrent layer or of its projection."""
+    if name.endswith("project.weight"):
+        target[:, :n_source] = source[:, :n_source]
+        return
+    # Rows stand gate after gate; weight_hh has the cells of the frame before as its columns.
+    n = n_source
+    ours, theirs = target.view(-1, n_target, *target.shape[1:]), source.view(-1, n, *source.shape[1:])
+    if "weight_hh" in name:
+        ours[:, :n, :n] = theirs
+    else:
+        ours[:, :n] = theirs
 
 
 def learning_rate_factors(model: nn.Module, factors: Mapping[str, float]) -> dict[str, float]:

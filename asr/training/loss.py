@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -18,13 +19,15 @@ REMEDY = "a lower training.learning_rate may help"
 class Batch:
     """features: (batch, frames, mels) normalised; lengths: (batch,); targets: of every output layer.
 
-    A target is None when the utterance has no label of that kind.
+    A target is None when the utterance has no label of that kind. lessons: a teacher's probabilities,
+    (frames', labels) for each item, of the outputs that learn from it.
     """
 
     features: Tensor
     lengths: Tensor
     targets: dict[str, list[list[int] | None]]
     ids: list[str]
+    lessons: dict[str, list[np.ndarray]] = field(default_factory=dict)
 
     @property
     def n_frames(self) -> int:

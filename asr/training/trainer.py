@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from asr import checkpoint as checkpoints
+from asr import pretrained
 from asr.checkpoint import Checkpoint
 from asr.decoding.greedy import best_path
 from asr.errors import AsrError, CheckpointError, ConfigError, TrainingError
@@ -39,8 +40,10 @@ from asr.training.distributed import Group, choose_device
 from asr.training.finetuning import copy_weights, learning_rate_factors
 from asr.training.loss import REMEDY, Batch, ctc_loss, likely_fault, names_of
 from asr.training.metrics import Metrics
+from asr.training.teacher import distillation_loss, posteriors
 
 MIDDLE = "@middle"
+TEACHER = "@teacher"
 MOST_FAULTS = 3  # batches in a row without a loss that end a run
 
 logger = logging.getLogger(__name__)
@@ -52,6 +55,7 @@ class DataConfig:
     validation: str  # manifest; its word error rate chooses the best checkpoint
     lexicon: str = ""  # needed by phone labels
     noise: str = ""  # manifest of sounds without speech: mixed in, and heard alone with empty labels
+    teacher: str = ""  # a trained model; the losses NAME@teacher draw the outputs towards its posteriors
     max_seconds: float = 20.0  # longer training utterances are left out
     max_words_per_second: float = 5.5  # faster ones have a wrong label
     validation_corpus: str = ""  # only this corpus of the validation manifest; empty: all
@@ -61,7 +65,8 @@ class DataConfig:
 @dataclass(frozen=True)
 class TrainingConfig:
     seed: int = 1
-    # Which losses, and their weights: an output's name, or NAME@middle for the middle layer.
+    # Which losses, and their weights: an output's name, NAME@middle for the middle layer, or NAME@teacher
+    # for the difference from data.teacher's posteriors.
     losses: dict[str, float] = field(default_factory=lambda: {"characters": 1.0})
     batch_seconds: float = 160.0  # padded audio in one batch
     max_hours: float = 0.0  # wall clock; 0: the schedule runs in updates
@@ -102,20 +107,30 @@ class RunConfig:
         for name, least in (("accumulate", 1), ("patience", 0), ("keep", 0)):
             if getattr(self.training, name) < least:
                 raise ValueError(f"training.{name} must be {least} or more")
-        known = set(self.model.outputs) | {f"{name}{MIDDLE}" for name in self.model.middle_outputs}
+        outputs = set(self.model.outputs)
+        known = outputs | {f"{name}{TEACHER}" for name in outputs}
+        known |= {f"{name}{MIDDLE}" for name in self.model.middle_outputs}
         unknown = set(self.training.losses) - known
         if unknown:
             raise ValueError(f"training.losses: {', '.join(sorted(unknown))} is not an output of the model")
-        idle = set(self.model.outputs) - {name.removesuffix(MIDDLE) for name in self.training.losses}
+        idle = outputs - {name.split("@")[0] for name in self.training.losses}
         if idle:
             raise ValueError(f"training.losses: nothing trains the output {', '.join(sorted(idle))}")
         if "phones" in self.model.outputs and not self.data.lexicon:
             raise ValueError("data.lexicon is missing: the labels of model.outputs.phones come from it")
+        if self.taught_outputs and not self.data.teacher:
+            raise ValueError(f"data.teacher is missing: a loss of training.losses ends in {TEACHER}")
         for name, n_labels in self.model.outputs.items():
             if n_labels != len(Labels.of_kind(name)):
                 raise ValueError(f"model.outputs: {name} has {len(Labels.of_kind(name))} labels")
         if self.model.n_mels != self.features.n_mels:
             raise ValueError("model.n_mels and features.n_mels differ")
+
+
+    @property
+    def taught_outputs(self) -> list[str]:
+        """The outputs that learn from a teacher."""
+        return [name.removesuffix(TEACHER) for name in self.training.losses if name.endswith(TEACHER)]
 
 
 def schedule(progress: float, config: TrainingConfig) -> float:
@@ -261,6 +276,17 @@ class Trainer:
         self.noises = noise.frames if noise else []
         if noise:
             self.training_set = self.training_set.joined(noise)
+        if self.config.taught_outputs:
+            self._hear_teacher()
+
+    def _hear_teacher(self) -> None:
+        teacher = checkpoints.load(pretrained.find(self.config.data.teacher))
+        if teacher.front_end.config != self.config.features:
+            raise CheckpointError(f"{self.config.data.teacher}: the teacher was trained on other features")
+        for name in self.config.taught_outputs:
+            if teacher.labels.get(name) != self.labels[name]:
+                raise CheckpointError(f"{self.config.data.teacher}: the teacher has other {name}, or none")
+        self.lessons = posteriors(teacher, self.training_set.frames, self.folder / "cache", self.group)
 
     def _keep_usable(self, whole: Dataset) -> Dataset:
         kept = [
@@ -313,6 +339,9 @@ class Trainer:
             torch.tensor([len(item) for item in items], device=self.device),
             {name: [labels[i] for i in indices] for name, labels in data.labels.items()},
             [data.utterances[i].id for i in indices],
+            {name: [self.lessons[i][name] for i in indices] for name in self.config.taught_outputs}
+            if augmented
+            else {},
         )
 
     def _strength(self) -> float:
@@ -439,7 +468,11 @@ class Trainer:
             outputs, lengths = self.model(batch.features, batch.lengths)
         loss = torch.zeros((), device=self.device)
         for name, weight_of_output in self.config.training.losses.items():
-            part = weight * ctc_loss(outputs[name], lengths, batch.targets[name.removesuffix(MIDDLE)])
+            output, _, kind = name.partition("@")
+            if f"@{kind}" == TEACHER:
+                part = weight * distillation_loss(outputs[output], lengths, batch.lessons[output])
+            else:
+                part = weight * ctc_loss(outputs[name], lengths, batch.targets[output])
             sums[f"loss/{name}"] += float(part.detach())
             loss = loss + weight_of_output * part
         if not loss.isfinite():
@@ -572,7 +605,7 @@ class Trainer:
     def _save_model(self, model: AcousticModel, name: str) -> None:
         config = dataclasses.asdict(self.config)
         del config["output"]  # of the paths, only the files' names are anybody else's business
-        for key in ("train", "validation", "lexicon", "noise"):
+        for key in ("train", "validation", "lexicon", "noise", "teacher"):
             config["data"][key] = Path(config["data"][key]).name
         info = {
             "config": config,

@@ -1,4 +1,4 @@
-"""Put a trained checkpoint into the package, at half precision and with its measured results, and beside it
+"""Put a trained checkpoint into the package, in 8 bits a weight and with its measured results, and beside it
 the int8 graph that runs on CPUs.
 
     asr evaluate dev.jsonl -m RUN/best.safetensors --lexicon LEXICON --json > dev.json
@@ -30,8 +30,8 @@ def main() -> None:
         for row in measured["corpora"]
     }
     path = pretrained.FOLDER / args.name / pretrained.MODEL_FILE
-    checkpoint.save(model, path, half=True)
-    shipped = checkpoint.load(path)  # at half precision
+    checkpoint.save(model, path, compact=True)
+    shipped = checkpoint.load(path)  # with its weights rounded
     graph = path.with_name(pretrained.GRAPH_FILE)
     export.export(shipped, graph)
     pretrained.write_checksums(path.parent)
