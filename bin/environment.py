@@ -190,7 +190,7 @@ class Environment:
 def _effort(extras: str) -> str:
     """What a user has to reckon with. An extra brings torch, directly or through another extra."""
     if extras:
-        return "several minutes, about 6 GB of disk with the CUDA libraries that torch brings"
+        return "several minutes, about 5 GB of disk with the CUDA libraries that torch brings"
     return "about a minute, 300 MB of disk"
 
 
