@@ -31,7 +31,7 @@ what time and memory the work takes. lm makes
 language models; pronouncer gives phones to words that no lexicon has; alignment finds a given text in a
 recording. commands/ has one file a verb, arguments the values of its options, and cli the command tree;
 config reads TOML into the dataclass beside each room; paths knows the user's folders, interruption Ctrl-C,
-and diagnosis looks at all of it.
+extras what only some installations have, and diagnosis looks at all of it.
 
     >>> from asr import Recognizer
     >>> Recognizer.load().transcribe("talk.mp3").text

@@ -6,7 +6,7 @@ The format is safetensors with JSON metadata: no classes, no paths, nothing that
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,10 +42,6 @@ class Checkpoint:
     labels: dict[str, Labels]
     log_priors: dict[str, np.ndarray] = field(default_factory=dict)
     info: dict[str, Any] = field(default_factory=dict)  # plain values: data, configuration, results
-
-    @property
-    def n_weights(self) -> int:
-        return sum(p.numel() for p in self.model.parameters())
 
     @property
     def metadata(self) -> Metadata:
@@ -144,15 +140,3 @@ def average(paths: Sequence[str | Path]) -> Checkpoint:
     first.log_priors = {n: values - np.log(len(paths)) for n, values in first.log_priors.items()}
     first.info["averaged"] = len(paths)
     return first
-
-
-def describe(checkpoint: Checkpoint) -> Mapping[str, Any]:
-    """The plain facts of a checkpoint, for `asr info`."""
-    model = checkpoint.model.config
-    return {
-        "weights": checkpoint.n_weights,
-        "model": dataclasses.asdict(model),
-        "features": dataclasses.asdict(checkpoint.front_end.config),
-        "labels": {name: len(labels) for name, labels in checkpoint.labels.items()},
-        **checkpoint.info,
-    }

@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from asr import __version__
-from asr.errors import AsrError, ExitStatus, UsageError
+from asr.errors import AsrError, ExitStatus, MissingExtraError, UsageError
 
 # Verb, the same as its file in asr/commands -> what `asr --help` says of it.
 VERBS = {
@@ -79,6 +79,10 @@ def _run_reporting_errors(arguments: list[str]) -> int:
     except BrokenPipeError:  # the reader, say `head`, has seen enough
         _abandon_stdout()
         return ExitStatus.SOME_FAILED
+    except MissingExtraError as error:
+        _start_again_with(error.extra, arguments)
+        _report(f"error: {error}")
+        return ExitStatus.USAGE
     except AsrError as error:
         _report(f"error: {error}")
         return ExitStatus.USAGE if isinstance(error, UsageError) else ExitStatus.SOME_FAILED
@@ -91,6 +95,14 @@ def _run_reporting_errors(arguments: list[str]) -> int:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         _report(f"error: unexpected {reason}{hint}")
         return ExitStatus.SOME_FAILED
+
+
+def _start_again_with(extra: str, arguments: list[str]) -> None:
+    """Let bin/asr install an extra and run the command line anew; return if it did not start this."""
+    launcher = os.environ.get("ASR_LAUNCHER")
+    if launcher and os.environ.get("ASR_EXTRA") != extra:  # otherwise it has been tried
+        os.environ["ASR_EXTRA"] = extra
+        os.execv(launcher, [launcher, *arguments])
 
 
 def _report(message: str) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from asr import extras
 from asr.errors import AsrError
 
 if TYPE_CHECKING:  # what is broken is to be reported, so nothing is needed to begin with
@@ -35,8 +36,10 @@ class Check:
 def checks(*, device: str | None = None, level_test: bool = True) -> Iterator[Check]:
     """All checks, one after the other. device: the microphone to listen to, as its number or name."""
     yield _check("Python", _python, FAILED)
-    yield _check("PyTorch", _torch, FAILED)
-    yield _check("CUDA", _cuda, WARNING)
+    yield _check("ONNX Runtime", _onnx_runtime, FAILED)
+    yield _check("PyTorch", _torch, WARNING)
+    if extras.is_installed("torch"):
+        yield _check("CUDA", _cuda, WARNING)
     yield _check("sound files", _sound_files, FAILED)
     yield from _models()
     inputs = _check("microphones", _microphones, WARNING)
@@ -69,7 +72,15 @@ def _python() -> str:
     return f"{platform.python_version()}, {sys.executable}"
 
 
+def _onnx_runtime() -> str:
+    import onnxruntime
+
+    return f"{onnxruntime.__version__}, {os.cpu_count()} cores"
+
+
 def _torch() -> str:
+    if not extras.is_installed("torch"):
+        return f"not installed; training, asr export and CUDA need it: pip install 'asr[{extras.TRAIN}]'"
     import torch
     import torchaudio
 
@@ -107,15 +118,15 @@ def _models() -> Iterator[Check]:
 
 
 def _model(name: str) -> str:
-    from asr import checkpoint, pretrained
+    from asr import engine, metadata, pretrained
     from asr.errors import CheckpointError
 
     path = pretrained.find(name)
     changed = pretrained.changed_files(path.parent)
     if changed:
         raise CheckpointError(f"{', '.join(changed)}: not as shipped; install asr again")
-    model = checkpoint.load(path)
-    return f"{model.n_weights / 1e6:.1f} million weights, as shipped"
+    engine.load(path, device="cpu")
+    return f"{metadata.describe(path)['weights'] / 1e6:.1f} million weights, as shipped"
 
 
 def _microphones() -> str:

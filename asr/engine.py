@@ -5,13 +5,12 @@ from __future__ import annotations
 import ctypes
 import logging
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from asr import metadata
+from asr import extras, metadata
 from asr.errors import CheckpointError, UsageError
 from asr.metadata import Metadata
 
@@ -43,14 +42,11 @@ class Engine(Protocol):
         """A fresh pass over one utterance; only for a model of one direction."""
 
 
-def load(
-    path: Path, *, engine: str = "auto", device: str = "auto", threads: int | None = None
-) -> Engine:
-    """The engine for a model file: a checkpoint or the ONNX graph that asr export made of one.
+def file_to_run(path: Path, *, engine: str = "auto", device: str = "auto") -> Path:
+    """The graph, for ONNX Runtime, or the checkpoint, for torch; quick, since neither is read.
 
-    engine: "torch", "onnx", or "auto": torch on a CUDA device if there is one, else ONNX Runtime if the
-    file is a graph or one lies beside the checkpoint, else torch. threads: of the CPU.
-    Raises UsageError for what contradicts itself, CheckpointError for what cannot be read.
+    path, engine, device: as load() has them. Raises UsageError for what contradicts itself,
+    MissingExtraError where torch would have to run but is not installed, CheckpointError without a graph.
     """
     if engine == "onnx" and device == "cuda":
         raise UsageError("--engine onnx: runs on the CPU; leave out --device cuda, or take --engine torch")
@@ -60,12 +56,30 @@ def load(
     if engine == "onnx" and not graph.is_file():
         raise CheckpointError(f"{graph}: no such file; asr export {path} makes it")
     if engine == "onnx" or path == graph or (engine == "auto" and _may_take(graph, device)):
+        return graph
+    if engine == "torch" or device == "cuda":
+        extras.require("torch", "--engine torch" if engine == "torch" else "--device cuda")
+    extras.require("torch", f"{path}: a checkpoint without {graph.name} beside it")
+    return path
+
+
+def load(
+    path: Path, *, engine: str = "auto", device: str = "auto", threads: int | None = None
+) -> Engine:
+    """The engine for a model file: a checkpoint or the ONNX graph that asr export made of one.
+
+    engine: "torch", "onnx", or "auto": torch on a CUDA device if there is one, else ONNX Runtime if the
+    file is a graph or one lies beside the checkpoint, else torch. threads: of the CPU.
+    Raises what file_to_run() does, and CheckpointError for what cannot be read.
+    """
+    graph = file_to_run(path, engine=engine, device=device)
+    if graph.suffix == ONNX_SUFFIX:
         from asr.onnx_engine import OnnxEngine
 
         exported = OnnxEngine(graph, threads)
         if path == graph or exported.metadata.describes_the_same(metadata.read(path)):
             return exported
-        if engine == "onnx":
+        if engine == "onnx" or not extras.is_installed("torch"):
             raise CheckpointError(f"{graph}: not made from this {path.name}; asr export {path} makes it anew")
         logger.warning("%s: not made from this %s, which torch runs instead", graph, path.name)
     import torch
@@ -85,7 +99,7 @@ def _may_take(graph: Path, device: str) -> bool:
 
 def _has_cuda() -> bool:
     """Whether there are an NVIDIA device and a torch to use it, without the seconds of importing torch."""
-    if find_spec("torch") is None:
+    if not extras.is_installed("torch"):
         return False
     try:
         driver = ctypes.CDLL("libcuda.so.1")

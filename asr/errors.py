@@ -14,6 +14,14 @@ class UsageError(AsrError):
     """The command line or a configuration asks for something that does not exist or contradicts itself."""
 
 
+class MissingExtraError(UsageError):
+    """What was asked for needs packages that come with an extra, its attribute, not installed here."""
+
+    def __init__(self, message: str, extra: str) -> None:
+        super().__init__(message)
+        self.extra = extra
+
+
 class ConfigError(UsageError):
     """A configuration file has an unknown key, a value of the wrong type, or does not parse."""
 

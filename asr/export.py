@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from asr.audio import SAMPLE_RATE
 from asr.checkpoint import Checkpoint
-from asr.errors import UsageError
 from asr.features import LogMel
 from asr.files import write_atomically
 from asr.metadata import KEY
@@ -41,15 +40,12 @@ class Difference:
 
 
 def export(checkpoint: Checkpoint, path: str | Path, *, int8: bool = True) -> None:
-    """Write the graph of a checkpoint, which is on the CPU; UsageError without the package onnx.
+    """Write the graph of a checkpoint, which is on the CPU.
 
     int8: weights of the LSTM and the projections in eight bits, a quarter of the size; the front end, the
     convolutions and the output layers, where a rounding error is not averaged out, stay in float32.
     """
-    try:
-        import onnx
-    except ImportError:
-        raise UsageError("export: needs the package onnx; pip install 'asr[export]'") from None
+    import onnx
 
     def write(temporary: str) -> None:
         with tempfile.TemporaryDirectory() as folder:

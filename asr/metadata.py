@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from asr.errors import CheckpointError
 from asr.labels import Labels
 
 FORMAT = 1
+_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # of batch normalisation
 KEY = "asr"  # under which a model file, safetensors or ONNX, keeps the JSON
 
 
@@ -87,6 +89,25 @@ def read(path: Path) -> Metadata:
     if text is None:
         raise CheckpointError(f"{path}: a safetensors file, but not a model of asr")
     return Metadata.from_json(text, path)
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """The plain facts of a checkpoint, for `asr info`; CheckpointError if it is none."""
+    metadata = read(path)
+    with safe_open(path, framework="numpy") as file:
+        shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}
+    n_weights = sum(
+        math.prod(shape)
+        for name, shape in shapes.items()
+        if name.startswith("model.") and not name.endswith(_STATISTICS)  # measured, not learned
+    )
+    return {
+        "weights": n_weights,
+        "model": metadata.model,
+        "features": metadata.features,
+        "labels": {name: len(labels) for name, labels in metadata.labels.items()},
+        **metadata.info,
+    }
 
 
 def damaged(path: Path, error: Exception) -> CheckpointError:

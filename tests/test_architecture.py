@@ -21,7 +21,7 @@ TORCHLESS = ["asr", "asr.cli", *HEADS] + [
     f"asr.{name}"
     for name in (
         *("transcript", "formats", "manifest", "text", "errors", "config", "arguments"),
-        *("spoken", "numerals", "keyboard", "control", "paths", "diagnosis"),
+        *("spoken", "numerals", "keyboard", "control", "paths", "diagnosis", "extras"),
     )
 ]
 

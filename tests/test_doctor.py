@@ -53,6 +53,7 @@ def test_an_installation_that_can_transcribe_is_well(
     shipped(tmp_path, tiny_checkpoint, monkeypatch)
     assert {check.name: check.status for check in checks()} == {
         "Python": OK,
+        "ONNX Runtime": OK,
         "PyTorch": OK,
         "CUDA": OK,
         "sound files": OK,

@@ -221,10 +221,11 @@ def test_latencies_count_from_the_words_to_the_events() -> None:
     report = report_of(script, seconds=2)
     near = {"abs": 0.02}
     assert report.n_utterances == 1 and report.audio_seconds == pytest.approx(2)
-    assert report.first_partial == pytest.approx([0.3 - 0.1], **near)
+    assert report.first_partial == pytest.approx([0.3 - 0.2], **near)
     assert report.shown == pytest.approx([0.4 - 0.2, 0.7 - 0.5, 1.0 - 0.8], **near)
     assert report.committed == pytest.approx([0.6 - 0.2, 1.0 - 0.5, 2.0 - 0.8], **near)
     assert report.final == pytest.approx([2.0 - 0.8], **near)
+    assert report.endpoint == pytest.approx([0.0], **near)  # block 20 had just been heard
     # "cat" only grew; of five words shown, "uh" was taken back.
     assert (report.n_retracted, report.n_shown) == (1, 5)
 

@@ -99,6 +99,16 @@ def load_recognizer(args: argparse.Namespace) -> Recognizer:
     )
 
 
+def check_model(model: str, *, engine: str = "auto", device: str = "auto") -> None:
+    """Raise at once what loading a model would raise before it reads anything.
+
+    Comes before standard input is touched: for an extra, bin/asr starts the command line anew.
+    """
+    from asr.engine import file_to_run
+
+    file_to_run(pretrained.find(model), engine=engine, device=device)
+
+
 def add_streaming_model_option(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
     parser.add_argument(
         "-m",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asr import arguments
-from asr.commands import add_decoder_options, decoder_options, print_result, show_progress
+from asr.commands import add_decoder_options, check_model, decoder_options, print_result, show_progress
 from asr.errors import AlignmentError, ExitStatus, UsageError
 from asr.formats import render
 
@@ -52,6 +52,7 @@ def run(args: argparse.Namespace) -> ExitStatus:
     if args.grammar:
         raise UsageError("--grammar: a text is aligned to free speech; leave it out")
     text = _read(args.text)
+    check_model(args.model, device=args.device)
 
     from asr.alignment import align_text
     from asr.audio import open_audio

@@ -19,6 +19,9 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> ExitStatus:
+    from asr import extras
+
+    extras.require("torch", "asr average")
     from asr import checkpoint, pretrained
 
     mean = checkpoint.average([pretrained.find(model) for model in args.models])

@@ -13,8 +13,8 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asr import arguments, pretrained
-from asr.commands import add_streaming_model_option
+from asr import arguments
+from asr.commands import add_streaming_model_option, check_model
 from asr.errors import AsrError, ExitStatus, OutputError
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def _begin(args: argparse.Namespace, folder: Path) -> ExitStatus:
     from asr.paths import config_file, log_file
     from asr.spoken import Writer, load_commands
 
-    pretrained.find(args.model)
+    check_model(args.model, device="cpu")
     writer = Writer(
         {} if args.no_commands else load_commands(config_file("commands.toml")),
         full_sentence=args.full_sentence,

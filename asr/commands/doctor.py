@@ -12,8 +12,8 @@ from asr.errors import ExitStatus
 def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "doctor",
-        description="Check Python, PyTorch, sound libraries, models, microphone, typing tool and settings."
-        " The exit status is 1 if recordings cannot be transcribed.",
+        description="Check Python, ONNX Runtime, PyTorch, sound libraries, models, microphone, typing tool"
+        " and settings. The exit status is 1 if recordings cannot be transcribed.",
     )
     parser.add_argument("--json", action="store_true", help="the checks as one JSON list")
     parser.add_argument(

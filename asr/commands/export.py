@@ -44,7 +44,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> ExitStatus:
-    from asr import pretrained
+    from asr import extras, pretrained
     from asr.engine import ONNX_SUFFIX
 
     source = pretrained.find(args.model)
@@ -56,6 +56,8 @@ def run(args: argparse.Namespace) -> ExitStatus:
     elif target.suffix != ONNX_SUFFIX:
         raise UsageError(f"{target}: neither a folder nor a name that ends with {ONNX_SUFFIX}")
 
+    for package in ("torch", "onnx"):
+        extras.require(package, "asr export")
     from asr import checkpoint, export
     from asr.audio import read_audio
 

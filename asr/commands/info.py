@@ -20,11 +20,11 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> ExitStatus:
-    from asr import checkpoint, pretrained
+    from asr import metadata, pretrained
 
     path = pretrained.find(args.model)
     facts = {"file": str(path), "megabytes": round(path.stat().st_size / 1e6, 1)}
-    facts |= checkpoint.describe(checkpoint.load(path))
+    facts |= metadata.describe(path)
     if args.json:
         import json
 

@@ -14,8 +14,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asr import arguments, pretrained
-from asr.commands import add_decoder_options, add_engine_option, add_streaming_model_option, decoder_options
+from asr import arguments
+from asr.commands import (
+    add_decoder_options,
+    add_engine_option,
+    add_streaming_model_option,
+    check_model,
+    decoder_options,
+)
 from asr.errors import AsrError, ExitStatus, UsageError
 from asr.interruption import ended_by_signals
 from asr.transcript import Final, Partial, Segment
@@ -150,9 +156,9 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError("--save-audio: is for the microphone; leave it out with --simulate")
     if args.list_devices:
         return
-    pretrained.find(args.model)
+    check_model(args.model, engine=args.engine, device="cpu")
     if args.second_pass:
-        pretrained.find(args.second_model)
+        check_model(args.second_model, engine=args.engine)
 
 
 def _list_devices() -> ExitStatus:

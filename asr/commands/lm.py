@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asr import arguments
+from asr import arguments, extras
 from asr.commands import add_decoder_options, decoder_options
 from asr.errors import ExitStatus, OutputError, UsageError
 
@@ -83,7 +83,7 @@ def add_parser(subparsers: Any) -> None:
     tune.add_argument("--corpus", metavar="NAME", help="only the rows of this corpus")
     tune.add_argument("--limit", type=arguments.count, metavar="N", help="only the first N rows")
     tune.add_argument("--save", action="store_true", help="keep the best weights in the file of --lm")
-    tune.add_argument("--plot", metavar="FILE.png", help="draw the word error rates (needs matplotlib)")
+    tune.add_argument("--plot", metavar="FILE.png", help="draw the word error rates")
     info = parser.add_argument_group("info")
     info.add_argument("--text", metavar="FILE", help="tell the perplexity of this text")
     info.add_argument("--json", action="store_true", help="as one JSON object")
@@ -128,6 +128,8 @@ def _tune(args: argparse.Namespace) -> ExitStatus:
         raise UsageError("asr lm tune: needs one manifest")
     if args.save and args.lm in ("auto", "none"):
         raise UsageError("--save: say with --lm which file shall keep the weights")
+    if args.plot:
+        extras.require("matplotlib", "--plot")
     from asr.audio import read_audio
     from asr.decoding import language
     from asr.lm import GRID, tune
@@ -169,12 +171,10 @@ def _line(trial: Trial) -> str:
 
 def _plot(trials: list[Trial], path: str) -> None:
     """One panel for each weight, every trial a point."""
+    from matplotlib.figure import Figure
+
     from asr.lm import GRID
 
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise UsageError("--plot needs matplotlib: pip install matplotlib") from None
     figure = Figure(figsize=(4 * len(GRID), 4), layout="constrained")
     for axes, name in zip(figure.subplots(1, len(GRID), sharey=True), GRID, strict=True):
         axes.scatter([getattr(t.options, name) for t in trials], [100 * t.word_error for t in trials])

@@ -42,6 +42,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> ExitStatus:
+    from asr import extras
+
+    extras.require("torch", "asr train")
     from asr import checkpoint, config, pretrained
     from asr.training.distributed import choose_device
     from asr.training.trainer import RunConfig, Trainer

@@ -19,6 +19,7 @@ from asr import arguments
 from asr.commands import (
     add_decoder_options,
     add_engine_option,
+    check_model,
     load_recognizer,
     print_result,
     show_progress,
@@ -361,6 +362,8 @@ def _transcribe_all(
     with_headings: bool,
 ) -> int:
     """Transcribe and write everything; how many recordings failed, each of them reported."""
+    if work:
+        check_model(args.model, engine=args.engine, device=args.device)
     results = _Results(args, as_written, with_headings=with_headings)
     recognizer: Recognizer | None = None
     waiting: deque[_Heard] = deque()

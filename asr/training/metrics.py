@@ -62,7 +62,7 @@ class Metrics:
             curves.draw(self.path, self.folder / "curves.png")
         except ModuleNotFoundError:
             self._can_draw = False
-            logger.warning("no curves.png: matplotlib is not installed (pip install 'asr[plot]')")
+            logger.warning("no curves.png: matplotlib is not installed (pip install 'asr[train]')")
 
     def forget(self) -> None:
         """Remove the records of an earlier run."""
