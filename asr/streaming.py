@@ -8,6 +8,7 @@ an endpoint rule ends it. Nothing that is kept grows with the recording.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,8 +21,8 @@ from asr.transcript import Final, Partial, Segment, Word
 from asr.vad import CHUNK, SpeechDetector
 
 STEP = 4 * GRID  # samples: 160 ms
-_STEPS_SHOWN = 2  # that agree on a word before it is shown
-_STEPS_UNCHANGED = 3  # and before it is committed
+_AGREEMENT_SHOWN = 0.6  # of the hypotheses' probability on a word before it is shown
+_STEPS_UNCHANGED = 3  # that agree on a word before it is committed
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,7 @@ class _Utterance:
         self._committed: tuple[Word, ...] = ()
         self._tentative: tuple[Word, ...] = ()
         self._n_unchanged: list[int] = []  # of each tentative word: steps that agreed on it
+        self._n_shown = 0  # tentative words that may be shown
         self._reported = Partial((), ())
         decoder.begin(start / SAMPLE_RATE)
 
@@ -171,7 +173,7 @@ class _Utterance:
         self._blocks.append(samples)
         self._n_samples += len(samples)
         self._decode(samples, last=False)
-        self._agree(self._decoder.partial())
+        self._agree(self._decoder.partial(), self._decoder.agreement())
 
     def flush(self) -> None:
         """No more samples will come: decode what waits for its future context."""
@@ -195,10 +197,12 @@ class _Utterance:
         end = self._committed[-1].end
         return tuple(word for word in words if (word.start + word.end) / 2 > end)
 
-    def _agree(self, words: tuple[Word, ...]) -> None:
+    def _agree(self, words: tuple[Word, ...], agreement: Sequence[float]) -> None:
         """Commit the words that the last steps agree on, but never the last: it may grow."""
         before = [word.text for word in self._tentative]
+        n_words = len(words)
         words = self._after_committed(words)
+        agreement = agreement[n_words - len(words) :]
         counts: list[int] = []
         for i, word in enumerate(words):
             agrees = i < len(before) and before[i] == word.text
@@ -209,6 +213,8 @@ class _Utterance:
             n_certain += 1
         self._committed += words[:n_certain]
         self._tentative, self._n_unchanged = words[n_certain:], counts[n_certain:]
+        is_doubtful = [share < _AGREEMENT_SHOWN for share in agreement[n_certain:]]
+        self._n_shown = is_doubtful.index(True) if True in is_doubtful else len(is_doubtful)
 
     def drop_tentative(self) -> int:
         """Keep the committed words only, if there are any; how many samples they cover."""
@@ -219,10 +225,7 @@ class _Utterance:
 
     def changes(self) -> list[Partial | Final]:
         """The words so far as one event, if they are others than those reported before."""
-        n_shown = 0
-        while n_shown < len(self._tentative) and self._n_unchanged[n_shown] >= _STEPS_SHOWN:
-            n_shown += 1
-        partial = Partial(self._committed, self._tentative[:n_shown])
+        partial = Partial(self._committed, self._tentative[: self._n_shown])
         if _texts(partial) == _texts(self._reported):
             return []
         self._reported, self.is_shown = partial, True

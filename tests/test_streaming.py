@@ -157,6 +157,9 @@ class SpeakingClock:
         words = (Word(str(i), 0.3 * i, 0.3 * i + 0.25, 1.0) for i in range(1000))
         return tuple(word for word in words if self._start <= word.start and word.end <= self._now)
 
+    def agreement(self) -> list[float]:
+        return [1.0] * len(self.partial())
+
     def end(self) -> tuple[Word, ...]:
         return self.partial()
 
@@ -228,8 +231,28 @@ class Fickle:
         times = (self._offset + 0.2 * i for i in range(100))
         return tuple(Word(text, t, t + 0.2, 1.0) for text, t in zip(line.split(), times, strict=False))
 
+    def agreement(self) -> list[float]:
+        return [1.0] * len(self.partial())
+
     def end(self) -> tuple[Word, ...]:
         return self.partial()
+
+
+class Doubtful(Fickle):
+    """The same, never sure of a word with a question mark."""
+
+    def agreement(self) -> list[float]:
+        return [0.1 if word.text.endswith("?") else 0.9 for word in self.partial()]
+
+
+def test_words_that_the_hypotheses_do_not_agree_on_are_not_shown(
+    recognizer: Recognizer, speech: np.ndarray
+) -> None:
+    script = ["a", "a cat?", "a cat? sat", "a cat sat", "a cat sat?"]
+    events = events_of(Stream(recognizer, decoder=Doubtful(script)), speech)
+    shown = list(dict.fromkeys(partial.text for partial in partials(events)))
+    assert shown[:2] == ["a", "a cat sat"]
+    assert texts(events)[0] == "a cat sat?"  # at the end there is no choice
 
 
 def test_a_decoder_that_changes_its_mind_cannot_change_committed_words(

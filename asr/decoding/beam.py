@@ -26,6 +26,7 @@ from asr.labels import BLANK
 
 _MEMO_BITS = 17
 _MARGIN = 1.25
+_DEEPEST = 6  # words that agreement() looks back
 _HASH_FACTOR = np.int64(0x5851F42D4C957F2D)  # of a linear congruential generator (Knuth, MMIX)
 
 
@@ -186,7 +187,7 @@ class BeamSearch:
             history=np.full(1, -1),
         )
         self.best_path_score = 0.0  # of the likeliest labels so far, allowed by the graph or not
-        self._words: list[np.ndarray] = []  # rows (word, node, previous row) of the history
+        self._words: list[np.ndarray] = []  # columns (word, node, previous column, hash) of the history
         self._n_words = 0
         self._gap = np.inf  # between the best hypothesis and the worst kept
 
@@ -260,7 +261,8 @@ class BeamSearch:
         # Only words that survive enter the history.
         with_word = (chosen >= len(blank) + len(rows)).nonzero()[0]
         entries = chosen[with_word] - len(blank) - len(rows)
-        self._words.append(np.stack([words[entries], nodes[ended[entries]], survivors.history[with_word]]))
+        previous, texts = survivors.history[with_word], survivors.texts[with_word]
+        self._words.append(np.stack([words[entries], nodes[ended[entries]], previous, texts]))
         survivors.history[with_word] = self._n_words + np.arange(len(with_word))
         self._n_words += len(with_word)
         self._beam = survivors
@@ -270,6 +272,31 @@ class BeamSearch:
         total = np.logaddexp(self._beam.blank, self._beam.label)
         row = int(total.argmax())
         return self._hypothesis(int(self._beam.history[row]), float(total[row]))
+
+    def agreement(self) -> list[float]:
+        """Of each word of best(), the share of all probability whose hypotheses have the same words up to it.
+
+        A hypothesis that is still inside a word does not have it. Older words than the last few count as
+        agreed on.
+        """
+        total = np.logaddexp(self._beam.blank, self._beam.label)
+        share = np.exp(total - total.max())
+        share /= share.sum()
+        columns = self._columns(int(self._beam.history[total.argmax()]))
+        agreed = [1.0] * len(columns)
+        if not columns:
+            return agreed
+        _, _, previous, texts = self._words[0]
+        recent = range(max(0, len(columns) - _DEEPEST), len(columns))
+        for i in recent:
+            agreed[i] = 0.0
+        history = self._beam.history
+        for _ in range(2 * _DEEPEST):  # hypotheses may be ahead of the best by some words
+            passed = np.where(history >= 0, texts[history], 0)
+            for i in recent:
+                agreed[i] += float(share[passed == texts[columns[i]]].sum())
+            history = np.where(history >= 0, previous[history], -1)
+        return agreed
 
     def end(self, n_best: int = 1) -> list[Hypothesis]:
         """The likeliest word sequences, the best first; the search is then over."""
@@ -289,15 +316,20 @@ class BeamSearch:
                 break
         return list(found.values())
 
-    def _hypothesis(self, row: int, score: float) -> Hypothesis:
+    def _hypothesis(self, column: int, score: float) -> Hypothesis:
+        columns = self._columns(column)
+        words, nodes = self._words[0][:2, columns].tolist() if columns else ([], [])
+        return Hypothesis(tuple(words), tuple(nodes), score)
+
+    def _columns(self, column: int) -> list[int]:
+        """The history that ends in a column, in order."""
         if len(self._words) > 1:
             self._words = [np.concatenate(self._words, axis=1)]
-        words, nodes = [], []
-        while row >= 0:
-            word, node, row = self._words[0][:, row].tolist()
-            words.append(word)
-            nodes.append(node)
-        return Hypothesis(tuple(words[::-1]), tuple(nodes[::-1]), score)
+        columns = []
+        while column >= 0:
+            columns.append(column)
+            column = int(self._words[0][2, column])
+        return columns[::-1]
 
 
 def _merge(candidates: _Beam, n_nodes: int, config: BeamConfig) -> tuple[_Beam, np.ndarray]:

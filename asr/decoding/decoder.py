@@ -48,6 +48,9 @@ class Decoder(Protocol):
     def partial(self) -> tuple[Word, ...]:
         """The best words so far; later steps may change them."""
 
+    def agreement(self) -> Sequence[float]:
+        """Of each word of partial(), how sure it is to stay: 0 to 1."""
+
     def end(self) -> tuple[Word, ...]:
         """The best words, now that the utterance is over."""
 
@@ -257,6 +260,11 @@ class BeamDecoder:
 
     def partial(self) -> tuple[Word, ...]:
         return self._place(self._search.best())
+
+    def agreement(self) -> Sequence[float]:
+        if self._graph.lm is None:  # the search's words are characters
+            return [1.0] * len(self.partial())
+        return self._search.agreement()
 
     def end(self) -> tuple[Word, ...]:
         if self.output == "characters" and self._graph.lm is not None:

@@ -41,5 +41,8 @@ class GreedyDecoder:
         spans = align.best_spans(self._blocks[0])
         return align.words(align.spelled(spans, self._labels), self._offset)
 
+    def agreement(self) -> list[float]:
+        return [1.0] * len(self.partial())
+
     def end(self) -> tuple[Word, ...]:
         return self.partial()
