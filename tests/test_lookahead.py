@@ -49,25 +49,37 @@ def rows_below(tree: PrefixTree, node: int) -> list[int]:
     return words
 
 
-@pytest.mark.parametrize(("seed", "most_keys"), [(0, 1 << 20), (1, 1 << 20), (2, 1), (3, 100)])
+def near_root(tree: PrefixTree, node: int) -> int:
+    """The node itself, or its ancestor two labels into the word."""
+    while len(tree.pronunciation(node)) > 2:
+        node = int(tree.parents[node])
+    return node
+
+
+@pytest.mark.parametrize(("seed", "most_words"), [(0, 4096), (1, 4096), (2, 1), (3, 20)])
 def test_it_is_the_probability_of_all_words_below_after_the_last_word(
-    seed: int, most_keys: int, monkeypatch: pytest.MonkeyPatch
+    seed: int, most_words: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lookahead, "_MOST_KEYS", most_keys)  # few: they are laid out again and again
+    """Two labels deep; what is deeper has the share of it that unigrams give."""
+    monkeypatch.setattr(lookahead, "_MOST_WORDS", most_words)  # few: sums are made again and again
     lm, tree = sparse_trigrams(seed), random_tree(seed)
-    alone = 0.8 * lm.unigrams - 0.5
-    look_ahead = BigramLookAhead(tree, lm, alone, lm_weight=0.8, word_score=-0.5)
+    look_ahead = BigramLookAhead(tree, lm, 0.8 * lm.unigrams - 0.5, lm_weight=0.8, word_score=-0.5)
     random = np.random.default_rng(seed)
-    for _ in range(5):  # the first of these lay bigrams out, the others find them
-        last_words = random.integers(-1, lm.counts[0], 200)
-        nodes = random.integers(N_LABELS, len(tree), 200)
+    n_deep = 0
+    for _ in range(5):
+        last_words = random.integers(-1, lm.counts[0], 100)
+        nodes = random.integers(N_LABELS, len(tree), 100)
         expected = []
         for last_word, node in zip(last_words.tolist(), nodes.tolist(), strict=True):
-            words = np.array(rows_below(tree, node))
+            shallow = near_root(tree, node)
+            n_deep += shallow != node
+            words, deeper = np.array(rows_below(tree, shallow)), np.array(rows_below(tree, node))
             # The state of a word alone is the node that its unigram leads to.
             log_probs, _ = lm.score(np.full(len(words), last_word + 1), words)
-            expected.append(0.8 * np.logaddexp.reduce(log_probs) - 0.5)
+            share = np.exp(lm.unigrams[deeper]).sum() / np.exp(lm.unigrams[words]).sum()
+            expected.append(0.8 * (np.logaddexp.reduce(log_probs) + np.log(share)) - 0.5)
         np.testing.assert_allclose(look_ahead(last_words, nodes), expected, rtol=1e-4, atol=1e-4)
+    assert n_deep > 50
     assert not look_ahead(np.arange(N_LABELS), np.arange(N_LABELS)).any()
 
 

@@ -4,23 +4,24 @@ A search that waits for a word's end to ask the language model carries many begi
 Look-ahead factors the model into every step: a hypothesis is scored with the probability that the next
 word is one of those below its node, which the word's own probability replaces at its end.
 
-Sources: Ortmanns et al. 1996 (bigram look-ahead in a prefix tree), Allauzen et al. 2009 (sums of
-probabilities, over intervals of labels).
+Sources: Ortmanns et al. 1996 (bigram look-ahead near the root of a prefix tree), Allauzen et al. 2009 (sums
+of probabilities instead of the best).
 """
 
 from __future__ import annotations
 
+import threading
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
 
-from asr.decoding.memo import Memo
 from asr.decoding.ngram import NGramModel
 from asr.decoding.prefix_tree import PrefixTree
 
+_DEPTH = 2  # labels of a word for which bigrams are looked at; deeper, unigrams tell as much
 _LEAST = 1e-12  # probability: what rounding leaves of less is noise
-_MEMO_BITS = 19
-_MOST_KEYS = 1 << 20  # bigrams laid out before all are forgotten: 25 MB
+_MOST_WORDS = 4096  # last words whose sums are kept
 
 
 class LookAhead(Protocol):
@@ -44,80 +45,80 @@ class BigramLookAhead:
     """The logarithm of the summed probabilities of the words below a node, after the last word.
 
     A sum is that of all unigrams below, times the last word's back-off weight, put right by the bigrams
-    below: words lie in the order of the tree, so that both are differences of running sums. The bigrams of
-    a last word are laid out when it is met, a bounded number of them, and sums are remembered.
+    below. It is made for the nodes near the root when a last word is first met; from there on down the
+    share that unigrams have in it is used.
     """
 
     def __init__(
         self, tree: PrefixTree, lm: NGramModel, alone: np.ndarray, lm_weight: float, word_score: float
     ) -> None:
         """alone: (words,) weighted scores without context, lm_weight * log p + word_score for most."""
-        self._tree, self._lm = tree, lm
+        self._lm, self._n_roots = lm, tree.n_labels
         self._lm_weight, self._word_score = lm_weight, word_score
         self._probabilities = np.exp((alone.astype(np.float64) - word_score) / lm_weight)
         running = np.concatenate([[0.0], np.cumsum(self._probabilities[tree.row_words])])
-        self._below = running[tree.end_row] - running[tree.first_row]
-        # The rows of each word, for laying out bigrams.
-        self._rows = np.argsort(tree.row_words, kind="stable")
+        below = running[tree.end_row] - running[tree.first_row]
+        ends = tree.level_ends
+        n_shallow = int(ends[min(_DEPTH, len(ends) - 1)])
+        self._below = below[:n_shallow]
+        # Every node's last ancestor near the root, and how much less likely it is by unigrams.
+        self._ancestors = np.arange(len(tree))
+        for first, end in pairwise(ends):
+            if first >= n_shallow:
+                self._ancestors[first:end] = self._ancestors[tree.parents[first:end]]
+        share = below / np.maximum(below[self._ancestors], 1e-300)
+        self._less = (lm_weight * np.log(np.maximum(share, _LEAST))).astype(np.float32)
+        # The nodes near the root that each row is below, one for each depth; a root where there is none.
+        self._shallow = np.zeros((len(tree.row_words), _DEPTH), np.int64)
+        for depth, (first, end) in enumerate(pairwise(ends[: _DEPTH + 1])):
+            for node in range(first, end):
+                self._shallow[tree.first_row[node] : tree.end_row[node], depth] = node
+        self._rows = np.argsort(tree.row_words, kind="stable")  # of each word
         self._first = np.searchsorted(tree.row_words[self._rows], np.arange(len(alone) + 1))
-        # Bigrams of the last words met so far, in the order of (place of the last word, row).
-        self._place = np.full(len(lm.words), -1)
+        self._places = np.full(len(lm.words) + 1, -1)  # in the table; the last is that of no context
         self._n_places = 0
-        self._n_keys = 0
-        self._keys = np.zeros(1024, np.int64)
-        self._bigrams = np.zeros(1025)  # running sums of probabilities, from 0 on
-        self._unigrams = np.zeros(1025)
-        self._memo = Memo(_MEMO_BITS, np.float32)
+        self._table = np.zeros((0, n_shallow), np.float32)
+        self._lock = threading.Lock()  # searches may share it
 
     def __call__(self, last_words: np.ndarray, nodes: np.ndarray) -> np.ndarray:
-        keys = (last_words + 1) * len(self._tree) + nodes
-        return self._memo.get(keys, lambda rows: self._compute(last_words[rows], nodes[rows]))
+        with self._lock:
+            places = self._places[last_words]
+            if len(places) and places.min() < 0:
+                self._meet(last_words)
+                places = self._places[last_words]
+            return self._table[places, self._ancestors[nodes]] + self._less[nodes]
 
-    def _compute(self, last_words: np.ndarray, nodes: np.ndarray) -> np.ndarray:
-        total = self._below[nodes]
-        with_context = (last_words >= 0).nonzero()[0]
-        last_words, inner = last_words[with_context], nodes[with_context]
-        self._lay_out(last_words)
-        first_keys = self._place[last_words] * len(self._rows)
-        keys = self._keys[: self._n_keys]
-        starts = keys.searchsorted(first_keys + self._tree.first_row[inner])
-        ends = keys.searchsorted(first_keys + self._tree.end_row[inner])
-        bigrams = self._bigrams[ends] - self._bigrams[starts]
-        unigrams = self._unigrams[ends] - self._unigrams[starts]
-        back_off = np.exp(self._lm.unigram_back_offs[last_words])
-        total[with_context] = bigrams + back_off * np.maximum(total[with_context] - unigrams, 0)
-        scores = self._lm_weight * np.log(np.maximum(total, _LEAST)) + self._word_score
-        return np.where(nodes < self._tree.n_labels, 0, scores)
+    def _meet(self, last_words: np.ndarray) -> None:
+        """Make the sums after these words."""
+        if self._n_places > _MOST_WORDS:
+            self._places[:] = -1
+            self._n_places = 0
+        new = np.unique(last_words[self._places[last_words] < 0])
+        sums = self._sums(new)
+        scores = self._lm_weight * np.log(np.maximum(sums, _LEAST)) + self._word_score
+        scores[:, : self._n_roots] = 0
+        end = self._n_places + len(new)
+        if end > len(self._table):
+            room = np.zeros((max(end, 2 * len(self._table)) - len(self._table), scores.shape[1]), np.float32)
+            self._table = np.concatenate([self._table, room])
+        self._table[self._n_places : end] = scores
+        self._places[new] = np.arange(self._n_places, end)
+        self._n_places = end
 
-    def _lay_out(self, last_words: np.ndarray) -> None:
-        """Make the bigrams of these words ready for search."""
-        new = last_words[self._place[last_words] < 0]
-        if not len(new):
-            return
-        if self._n_keys > _MOST_KEYS:
-            self._place[:] = -1
-            self._n_keys = self._n_places = 0
-            new = last_words
-        new = np.unique(new)
-        self._place[new] = self._n_places + np.arange(len(new))
-        counts, words, log_probs = self._lm.bigrams(new)
-        places = np.repeat(self._place[new], counts)
-        n_rows = self._first[words + 1] - self._first[words]
+    def _sums(self, last_words: np.ndarray) -> np.ndarray:
+        """(n, nodes near the root) summed probabilities after words, -1 for no context."""
+        has_context = last_words >= 0
+        words = last_words[has_context]
+        back_off = np.ones(len(last_words))
+        back_off[has_context] = np.exp(self._lm.unigram_back_offs[words])
+        counts, following, log_probs = self._lm.bigrams(words)
+        places = np.repeat(np.flatnonzero(has_context), counts)
+        gains = np.exp(log_probs.astype(np.float64)) - back_off[places] * self._probabilities[following]
+        # Once for every pronunciation of the following word.
+        n_rows = self._first[following + 1] - self._first[following]
         nth = np.arange(n_rows.sum()) - np.repeat(np.cumsum(n_rows) - n_rows, n_rows)
-        keys = np.repeat(places, n_rows) * len(self._rows)
-        keys += self._rows[np.repeat(self._first[words], n_rows) + nth]
-        order = np.argsort(keys)
-        start, end = self._n_keys, self._n_keys + len(keys)
-        if end > len(self._keys):
-            room = max(end, 2 * len(self._keys))
-            self._keys.resize(room, refcheck=False)
-            self._bigrams.resize(room + 1, refcheck=False)
-            self._unigrams.resize(room + 1, refcheck=False)
-        self._keys[start:end] = keys[order]
-        for sums, values in (
-            (self._bigrams, np.exp(log_probs.astype(np.float64))),
-            (self._unigrams, self._probabilities[words]),
-        ):
-            sums[start + 1 : end + 1] = sums[start] + np.cumsum(np.repeat(values, n_rows)[order])
-        self._n_keys = end
-        self._n_places += len(new)
+        nodes = self._shallow[self._rows[np.repeat(self._first[following], n_rows) + nth]]
+        bins = np.repeat(places, n_rows)[:, None] * len(self._below) + nodes
+        size = len(last_words) * len(self._below)
+        gained = np.bincount(bins.ravel(), np.repeat(gains, n_rows * _DEPTH), size)
+        return back_off[:, None] * self._below + gained.reshape(len(last_words), -1)

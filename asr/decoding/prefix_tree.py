@@ -55,6 +55,7 @@ class PrefixTree:
     first_child: (nodes,) the child by the lowest label; the others follow it.
     parents: (nodes,); a root's is itself.
     words: word ids, those of node i at first_word[i]:first_word[i + 1].
+    level_ends: of each depth, the node after its last; the roots' first.
     row_words: word ids in alphabetical order of their labels: those of node i and of all nodes below it
     are at first_row[i]:end_row[i].
     """
@@ -69,7 +70,7 @@ class PrefixTree:
         end = np.zeros(len(table), np.int64)
         self.labels = np.arange(n_labels, dtype=np.uint8)
         self.parents = np.arange(n_labels)
-        self._levels = [n_labels]  # first node of each depth
+        self.level_ends = [n_labels]
         self.row_words = pronunciations.words
         first_rows, end_rows = [np.zeros(n_labels, np.int64)], [np.full(n_labels, len(table))]
         for depth in range(table.shape[1]):
@@ -83,7 +84,7 @@ class PrefixTree:
             end_rows.append(active[np.append(np.flatnonzero(np.diff(node[active])), -1)] + 1)
             self.labels = np.concatenate([self.labels, table[is_new, depth]])
             self.parents = np.concatenate([self.parents, parents])
-            self._levels.append(len(self.labels))
+            self.level_ends.append(len(self.labels))
         self.first_row, self.end_row = np.concatenate(first_rows), np.concatenate(end_rows)
         bits = np.uint64(1) << self.labels.astype(np.uint64)
         inner = np.arange(n_labels, len(self.labels))
@@ -107,7 +108,7 @@ class PrefixTree:
         best = np.full(len(self), -np.inf, np.float32)
         n_words = np.diff(self.first_word)
         np.maximum.at(best, np.repeat(np.arange(len(self)), n_words), scores[self.words])
-        for first, end in reversed(list(pairwise(self._levels))):
+        for first, end in reversed(list(pairwise(self.level_ends))):
             np.maximum.at(best, self.parents[first:end], best[first:end])
         best[: self.n_labels] = best[: self.n_labels].max()
         return best
