@@ -112,9 +112,6 @@ def _models() -> Iterator[Check]:
         yield Check("models", FAILED, "none came with this installation; install asr again, or train one")
     for name in names:
         yield _check(f"model {name}", lambda name=name: _model(name), FAILED)  # type: ignore[misc]
-    if pretrained.STREAMING not in names:
-        detail = "not shipped; asr listen and asr dictate need -m PATH"
-        yield Check(f"model {pretrained.STREAMING}", WARNING, detail)
 
 
 def _model(name: str) -> str:

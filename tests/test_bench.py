@@ -103,7 +103,7 @@ def test_a_stream_is_measured_by_its_steps(parrot: Path) -> None:
     assert figures["audio_seconds"] == pytest.approx(SECONDS + 2.0)
     assert figures["utterances"] == 1
     assert 0 < figures["network_ms_median"] <= figures["network_ms_95"]
-    assert figures["network_ms_median"] <= figures["all_ms_median"] <= figures["all_ms_95"]
+    assert 0 < figures["all_ms_median"] <= figures["all_ms_95"]
     assert figures["final_median"] > 0
 
 

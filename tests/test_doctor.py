@@ -58,7 +58,6 @@ def test_an_installation_that_can_transcribe_is_well(
         "CUDA": OK,
         "sound files": OK,
         "model english": OK,
-        "model english-streaming": WARNING,
         "microphones": WARNING,
         "typing": WARNING,
         "commands.toml": OK,

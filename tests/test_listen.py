@@ -16,6 +16,7 @@ import pytest
 
 from asr import cli
 from asr.audio import read_audio
+from asr.recognizer import Recognizer
 from asr.simulation import Report, simulate
 from asr.streaming import Stream, StreamConfig
 from asr.transcript import Final, Partial, Segment, Word
@@ -169,6 +170,18 @@ def test_a_second_pass_can_be_asked_for(parrot: Path, capsys: pytest.CaptureFixt
     assert capsys.readouterr().out.startswith(f"{SENTENCE_WORDS}\n")
 
 
+def test_the_shipped_model_gets_a_second_pass_unless_told_otherwise(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[str] = []
+    load = Recognizer.load
+    monkeypatch.setattr(Recognizer, "load", lambda model, **rest: loaded.append(model) or load(model, **rest))
+    for options in ([], ["--no-second-pass"]):
+        assert cli.main(["listen", *options, "--no-partials", "--simulate", str(SENTENCE), "--fast"]) == 0
+        assert len(capsys.readouterr().out.split("\n")[0].split()) > 3
+    assert loaded == ["english-streaming", "english", "english-streaming"]
+
+
 def test_words_under_way_are_shown_in_place_on_a_terminal(
     parrot: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,7 +255,6 @@ def test_words_of_an_utterance_that_came_to_nothing_are_taken_back() -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        ([], 1, "no model for listening"),
         (["-m", "nothing"], 1, "neither a model file"),
         (["--fast"], 2, "--simulate FILE"),
         (["--simulate", "x.wav", "--save-audio", "y.wav"], 2, "--save-audio"),

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asr import arguments
+from asr import arguments, pretrained
 from asr.commands import (
     add_decoder_options,
     add_engine_option,
@@ -94,8 +94,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     model.add_argument(
         "--second-pass",
         action=argparse.BooleanOptionalAction,
-        default=False,
-        help="hear every sentence once more, whole, with --second-model; its text is the final one",
+        help="hear every sentence once more, whole, with --second-model; its text is the final one (default: "
+        f"with {pretrained.STREAMING})",
     )
     model.add_argument(
         "--second-model", default="english", metavar="NAME|PATH", help="(default: english)"
@@ -157,8 +157,12 @@ def _check(args: argparse.Namespace) -> None:
     if args.list_devices:
         return
     check_model(args.model, engine=args.engine, device="cpu")
-    if args.second_pass:
+    if _has_second_pass(args):
         check_model(args.second_model, engine=args.engine)
+
+
+def _has_second_pass(args: argparse.Namespace) -> bool:
+    return args.model == pretrained.STREAMING if args.second_pass is None else args.second_pass
 
 
 def _list_devices() -> ExitStatus:
@@ -186,7 +190,7 @@ def _make_stream(args: argparse.Namespace) -> Stream:
         args.model, engine=args.engine, device="cpu", threads=args.threads, decoding=decoding
     )
     second_pass = None
-    if args.second_pass:
+    if _has_second_pass(args):
         second_pass = Recognizer.load(args.second_model, engine=args.engine, decoding=decoding)
     return Stream(recognizer, config, second_pass=second_pass)
 

@@ -40,11 +40,6 @@ def find(model: str | Path) -> Path:
     path = Path(model)
     if path.is_dir() and (path / MODEL_FILE).is_file():
         return path / MODEL_FILE
-    if str(model) == STREAMING and not path.is_file():
-        raise CheckpointError(
-            f"{STREAMING}: this installation has no model for listening; train one with"
-            " recipes/english/streaming.toml and name it with -m PATH"
-        )
     if not path.is_file():
         raise CheckpointError(
             f"{model}: neither a model file nor a shipped model ({', '.join(names()) or 'none'})"
