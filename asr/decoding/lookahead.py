@@ -77,7 +77,8 @@ class BigramLookAhead:
         self._first = np.searchsorted(tree.row_words[self._rows], np.arange(len(alone) + 1))
         self._places = np.full(len(lm.words) + 1, -1)  # in the table; the last is that of no context
         self._n_places = 0
-        self._table = np.zeros((0, n_shallow), np.float32)
+        # Memory that has not been written to is not taken.
+        self._table = np.zeros((_MOST_WORDS, n_shallow), np.float32)
         self._lock = threading.Lock()  # searches may share it
 
     def __call__(self, last_words: np.ndarray, nodes: np.ndarray) -> np.ndarray:
@@ -90,17 +91,17 @@ class BigramLookAhead:
 
     def _meet(self, last_words: np.ndarray) -> None:
         """Make the sums after these words."""
-        if self._n_places > _MOST_WORDS:
+        new = np.unique(last_words[self._places[last_words] < 0])
+        if self._n_places + len(new) > len(self._table):
             self._places[:] = -1
             self._n_places = 0
-        new = np.unique(last_words[self._places[last_words] < 0])
+            new = np.unique(last_words)
+            if len(new) > len(self._table):
+                self._table = np.zeros((len(new), self._table.shape[1]), np.float32)
         sums = self._sums(new)
         scores = self._lm_weight * np.log(np.maximum(sums, _LEAST)) + self._word_score
         scores[:, : self._n_roots] = 0
         end = self._n_places + len(new)
-        if end > len(self._table):
-            room = np.zeros((max(end, 2 * len(self._table)) - len(self._table), scores.shape[1]), np.float32)
-            self._table = np.concatenate([self._table, room])
         self._table[self._n_places : end] = scores
         self._places[new] = np.arange(self._n_places, end)
         self._n_places = end
