@@ -173,7 +173,8 @@ class _Utterance:
         self._blocks.append(samples)
         self._n_samples += len(samples)
         self._decode(samples, last=False)
-        self._agree(self._decoder.partial(), self._decoder.agreement())
+        words = self._decoder.partial()
+        self._agree(words, self._decoder.agreement(len(words)))
 
     def flush(self) -> None:
         """No more samples will come: decode what waits for its future context."""

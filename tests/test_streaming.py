@@ -157,8 +157,8 @@ class SpeakingClock:
         words = (Word(str(i), 0.3 * i, 0.3 * i + 0.25, 1.0) for i in range(1000))
         return tuple(word for word in words if self._start <= word.start and word.end <= self._now)
 
-    def agreement(self) -> list[float]:
-        return [1.0] * len(self.partial())
+    def agreement(self, n_words: int) -> list[float]:
+        return [1.0] * n_words
 
     def end(self) -> tuple[Word, ...]:
         return self.partial()
@@ -231,8 +231,8 @@ class Fickle:
         times = (self._offset + 0.2 * i for i in range(100))
         return tuple(Word(text, t, t + 0.2, 1.0) for text, t in zip(line.split(), times, strict=False))
 
-    def agreement(self) -> list[float]:
-        return [1.0] * len(self.partial())
+    def agreement(self, n_words: int) -> list[float]:
+        return [1.0] * n_words
 
     def end(self) -> tuple[Word, ...]:
         return self.partial()
@@ -241,7 +241,7 @@ class Fickle:
 class Doubtful(Fickle):
     """The same, never sure of a word with a question mark."""
 
-    def agreement(self) -> list[float]:
+    def agreement(self, n_words: int) -> list[float]:
         return [0.1 if word.text.endswith("?") else 0.9 for word in self.partial()]
 
 

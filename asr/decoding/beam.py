@@ -22,10 +22,11 @@ from asr.decoding.lookahead import BigramLookAhead, LookAhead, UnigramLookAhead
 from asr.decoding.memo import Memo
 from asr.decoding.ngram import END, UNKNOWN, NGramModel
 from asr.decoding.prefix_tree import PrefixTree
+from asr.decoding.ranges import joined_ranges
 from asr.labels import BLANK
 
-_MEMO_BITS = 17
-_MARGIN = 1.25
+_MEMO_BITS = 17  # of the number of scores that are remembered
+_MARGIN = 1.25  # by which the gap between best and worst hypothesis may grow from frame to frame
 _DEEPEST = 6  # words that agreement() looks back
 _HASH_FACTOR = np.int64(0x5851F42D4C957F2D)  # of a linear congruential generator (Knuth, MMIX)
 
@@ -50,6 +51,9 @@ class LanguageModel(Protocol):
 
     def score(self, states: np.ndarray, words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(n,) natural log-probabilities of words after states, and (n,) the states that follow."""
+
+    def last_words(self, states: np.ndarray) -> np.ndarray:
+        """(n,) the last word of each state's context, for look-ahead; -1 for none."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,11 @@ class _Beam:
     ahead: np.ndarray
     history: np.ndarray
 
+    @property
+    def total(self) -> np.ndarray:
+        """Log-probability of each hypothesis, however it ends."""
+        return np.logaddexp(self.blank, self.label)
+
     def take(self, rows: np.ndarray) -> _Beam:
         return _Beam(*(column[rows] for column in vars(self).values()))
 
@@ -123,9 +132,11 @@ class Graph:
         joined = [sum(alone[i] for i in phrase.ids) + phrase.bonus for phrase in phrases]
         self.alone = np.concatenate([alone, np.array(joined, np.float32)])  # score without any context
         self.most_gained = max(0.0, float(self.alone.max(initial=0)))
-        self.look_ahead: LookAhead = UnigramLookAhead(tree, self.alone)
+        self.look_ahead: LookAhead
         if isinstance(lm, NGramModel) and config.lm_weight > 0:
             self.look_ahead = BigramLookAhead(tree, lm, self.alone, config.lm_weight, config.word_score)
+        else:
+            self.look_ahead = UnigramLookAhead(tree, self.alone)
         self._memo = Memo(
             _MEMO_BITS, [("score", np.float32), ("state", np.int64), ("last_word", np.int64)]
         )
@@ -134,10 +145,6 @@ class Graph:
         """The spelling of a word or phrase."""
         assert self.lm is not None
         return self.lm.words[word] if word < self._n_words else self._phrases[word - self._n_words].text
-
-    def last_word(self, state: int) -> int:
-        """The last word that a state remembers; -1 for none."""
-        return int(self.lm.last_words(np.array([state]))[0]) if isinstance(self.lm, NGramModel) else -1
 
     def score(self, states: np.ndarray, words: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Weighted scores of words after states, the states after them, and these states' last words."""
@@ -162,7 +169,7 @@ class Graph:
             following[row] = state[0]
         result = np.empty(len(states), self._memo.dtype)
         result["score"], result["state"] = scores, following
-        result["last_word"] = self.lm.last_words(following) if isinstance(self.lm, NGramModel) else -1
+        result["last_word"] = self.lm.last_words(following)
         return result
 
 
@@ -175,13 +182,13 @@ class BeamSearch:
         self._bias = np.zeros(graph.tree.n_labels, np.float32)
         if log_priors is not None:
             self._bias += graph.config.prior_weight * log_priors
-        state = 0 if graph.lm is None else graph.lm.start
+        states = np.full(1, 0 if graph.lm is None else graph.lm.start)
         self._beam = _Beam(
             blank=np.zeros(1, np.float32),
             label=np.full(1, -np.inf, np.float32),
             texts=np.zeros(1, np.int64),
-            states=np.full(1, state),
-            last_words=np.full(1, graph.last_word(state)),
+            states=states,
+            last_words=np.full(1, -1) if graph.lm is None else graph.lm.last_words(states),
             nodes=np.full(1, BLANK),
             ahead=np.zeros(1, np.float32),
             history=np.full(1, -1),
@@ -204,7 +211,7 @@ class BeamSearch:
 
     def _advance(self, scores: np.ndarray, tried: np.ndarray) -> None:
         beam, tree, config = self._beam, self._graph.tree, self._graph.config
-        total = np.logaddexp(beam.blank, beam.label)
+        total = beam.total
         last = tree.labels[beam.nodes]
         blank, label = total + scores[BLANK], beam.label + scores[last]
         if not len(tried):
@@ -237,7 +244,7 @@ class BeamSearch:
         first_word = tree.first_word[nodes]
         n_words = tree.first_word[nodes + 1] - first_word
         ended = np.arange(len(nodes)).repeat(n_words)
-        words = tree.words[np.arange(len(ended)) + (first_word - n_words.cumsum() + n_words)[ended]]
+        words = tree.words[joined_ranges(first_word, n_words)]
         before = extended[ended] - ahead[ended]
         kept = before + self._graph.alone[words] > floor
         ended, words, before = ended[kept], words[kept], before[kept]
@@ -269,7 +276,7 @@ class BeamSearch:
 
     def best(self) -> Hypothesis:
         """The likeliest words so far; a word that has only begun is not among them."""
-        total = np.logaddexp(self._beam.blank, self._beam.label)
+        total = self._beam.total
         row = int(total.argmax())
         return self._hypothesis(int(self._beam.history[row]), float(total[row]))
 
@@ -279,7 +286,7 @@ class BeamSearch:
         A hypothesis that is still inside a word does not have it. Older words than the last few count as
         agreed on.
         """
-        total = np.logaddexp(self._beam.blank, self._beam.label)
+        total = self._beam.total
         share = np.exp(total - total.max())
         share /= share.sum()
         columns = self._columns(int(self._beam.history[total.argmax()]))
@@ -304,7 +311,7 @@ class BeamSearch:
         at_word_end = np.flatnonzero(beam.nodes < self._graph.tree.n_labels)
         if len(at_word_end):  # else every hypothesis is inside a word: its beginning is dropped
             beam = beam.take(at_word_end)
-        total = np.logaddexp(beam.blank, beam.label)
+        total = beam.total
         if self._graph.lm is not None:
             log_probs, _ = self._graph.lm.score(beam.states, np.full(len(total), END))
             total = total + self._graph.config.lm_weight * log_probs

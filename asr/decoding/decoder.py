@@ -48,8 +48,8 @@ class Decoder(Protocol):
     def partial(self) -> tuple[Word, ...]:
         """The best words so far; later steps may change them."""
 
-    def agreement(self) -> Sequence[float]:
-        """Of each word of partial(), how sure it is to stay: 0 to 1."""
+    def agreement(self, n_words: int) -> Sequence[float]:
+        """Of each of the n words that partial() gave, how sure it is to stay: 0 to 1."""
 
     def end(self) -> tuple[Word, ...]:
         """The best words, now that the utterance is over."""
@@ -261,9 +261,9 @@ class BeamDecoder:
     def partial(self) -> tuple[Word, ...]:
         return self._place(self._search.best())
 
-    def agreement(self) -> Sequence[float]:
+    def agreement(self, n_words: int) -> Sequence[float]:
         if self._graph.lm is None:  # the search's words are characters
-            return [1.0] * len(self.partial())
+            return [1.0] * n_words
         return self._search.agreement()
 
     def end(self) -> tuple[Word, ...]:

@@ -216,6 +216,9 @@ class GrammarModel:
         allowed[UNKNOWN] = -np.inf
         return allowed
 
+    def last_words(self, states: np.ndarray) -> np.ndarray:
+        return np.full(len(states), -1)  # its states say all that there is to know
+
     def score(self, states: np.ndarray, words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(n,) log-probabilities of words after states, 0 or -inf, and (n,) the states that follow."""
         keys = np.asarray(states) * len(self.words) + words

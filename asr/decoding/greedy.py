@@ -41,8 +41,8 @@ class GreedyDecoder:
         spans = align.best_spans(self._blocks[0])
         return align.words(align.spelled(spans, self._labels), self._offset)
 
-    def agreement(self) -> list[float]:
-        return [1.0] * len(self.partial())
+    def agreement(self, n_words: int) -> list[float]:
+        return [1.0] * n_words
 
     def end(self) -> tuple[Word, ...]:
         return self.partial()

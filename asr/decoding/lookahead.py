@@ -18,6 +18,7 @@ import numpy as np
 
 from asr.decoding.ngram import NGramModel
 from asr.decoding.prefix_tree import PrefixTree
+from asr.decoding.ranges import joined_ranges
 
 _DEPTH = 2  # labels of a word for which bigrams are looked at; deeper, unigrams tell as much
 _LEAST = 1e-12  # probability: what rounding leaves of less is noise
@@ -116,9 +117,9 @@ class BigramLookAhead:
         places = np.repeat(np.flatnonzero(has_context), counts)
         gains = np.exp(log_probs.astype(np.float64)) - back_off[places] * self._probabilities[following]
         # Once for every pronunciation of the following word.
-        n_rows = self._first[following + 1] - self._first[following]
-        nth = np.arange(n_rows.sum()) - np.repeat(np.cumsum(n_rows) - n_rows, n_rows)
-        nodes = self._shallow[self._rows[np.repeat(self._first[following], n_rows) + nth]]
+        first = self._first[following]
+        n_rows = self._first[following + 1] - first
+        nodes = self._shallow[self._rows[joined_ranges(first, n_rows)]]
         bins = np.repeat(places, n_rows)[:, None] * len(self._below) + nodes
         size = len(last_words) * len(self._below)
         gained = np.bincount(bins.ravel(), np.repeat(gains, n_rows * _DEPTH), size)

@@ -10,10 +10,7 @@ import numpy as np
 
 
 class Memo:
-    """A direct-mapped cache: every key has one slot, and the latest key takes it. Threads may share it.
-
-    Neighbouring keys have neighbouring slots, so that arguments which come together lie together.
-    """
+    """A direct-mapped cache: every key has one slot, and the latest key takes it. Threads may share it."""
 
     def __init__(self, bits: int, dtype: Any) -> None:
         """2**bits slots for values of dtype, which may have several fields."""

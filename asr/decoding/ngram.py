@@ -15,6 +15,8 @@ from functools import cached_property
 
 import numpy as np
 
+from asr.decoding.ranges import joined_ranges
+
 UNKNOWN, BEGIN, END = 0, 1, 2  # word ids
 SPECIAL_WORDS = ("<unk>", "<s>", "</s>")
 WORD_BITS = 24  # of a key
@@ -138,7 +140,7 @@ class NGramModel:
         """How many bigrams begin with each of (n,) words; their second words and log-probabilities."""
         firsts = np.searchsorted(self._keys, (last_words + 1) << WORD_BITS)
         counts = np.searchsorted(self._keys, (last_words + 2) << WORD_BITS) - firsts
-        at = np.arange(counts.sum()) + np.repeat(firsts - (np.cumsum(counts) - counts), counts)
+        at = joined_ranges(firsts, counts)
         words = self._keys[at] & ((1 << WORD_BITS) - 1)
         return counts, words, self._log_probs[self.counts[0] + at]
 

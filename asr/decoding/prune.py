@@ -31,7 +31,9 @@ def renormalize(model: NGramModel, n: int, contexts: np.ndarray | None = None) -
     """
     orders = model.orders
     order, below = orders[n - 1], orders[n - 2]
-    chosen = np.ones(len(below), bool) if contexts is None else np.isin(np.arange(len(below)), contexts)
+    chosen = np.full(len(below), contexts is None)
+    if contexts is not None:
+        chosen[contexts] = True
     left, left_lower = _left_over(order, np.exp(_lower_log_probs(model, order, n)), len(below))
     weights = np.where(chosen, np.float32(0), below.back_offs)
     sound = (np.bincount(order.contexts, minlength=len(below)) > 0) & (left > 1e-9) & (left_lower > 1e-9)
