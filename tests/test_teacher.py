@@ -184,3 +184,13 @@ def test_a_model_of_fewer_cells_cannot_begin_with_these(
     trainer = Trainer(run_config(tmp_path, corpus, *STUDENT, "model.n_hidden=8"), torch.device("cpu"))
     with pytest.raises(CheckpointError, match="of another shape: .*n_hidden 24 != 8"):
         trainer.start_from(checkpoint.load(teacher))
+
+
+def test_twice_as_many_cells_of_one_direction_are_not_taken_for_two_directions() -> None:
+    shape = {"n_layers": 1, "n_model": 8, "n_channels": 2}
+    source = AcousticModel(ModelConfig(**shape, n_hidden=3))
+    target = AcousticModel(ModelConfig(**shape, n_hidden=6, bidirectional=False))
+    before = target.layers[0].project.weight.detach().clone()
+    copy_weights(source, target)
+    assert torch.equal(target.layers[0].project.weight[:, :3], source.layers[0].project.weight[:, :3])
+    assert torch.equal(target.layers[0].project.weight[:, 3:], before[:, 3:])

@@ -22,6 +22,7 @@ import torch
 from asr.audio import read_audio
 from asr.errors import AsrError, ManifestError
 from asr.features import FeatureConfig, LogMel
+from asr.files import remove_leftovers, write_atomically
 from asr.labels import Labels, Lexicon, targets
 from asr.manifest import Utterance
 
@@ -122,6 +123,17 @@ def build_noise(
     return Dataset(utterances, pieces, {name: [[] for _ in pieces] for name in labels})
 
 
+def save_array(path: Path, array: np.ndarray) -> None:
+    """Write a .npy file that is either there as a whole or not at all."""
+
+    def write(temporary: str) -> None:
+        with open(temporary, "wb") as stream:
+            np.save(stream, array)
+
+    remove_leftovers(path)
+    write_atomically(path, write)
+
+
 def _cached_frames(
     utterances: Sequence[Utterance],
     features: FeatureConfig,
@@ -139,14 +151,8 @@ def _cached_frames(
     if not (lengths_file.exists() and frames_file.exists()):
         pieces = _read_all(utterances, features, on_progress)
         # The lengths are written last: a cache that was interrupted has none and is made again.
-        for file, array in (
-            (frames_file, np.concatenate(pieces)),
-            (lengths_file, np.array([len(piece) for piece in pieces])),
-        ):
-            temporary = file.with_name(f".{file.name}")
-            with open(temporary, "wb") as stream:
-                np.save(stream, array)
-            os.replace(temporary, file)
+        save_array(frames_file, np.concatenate(pieces))
+        save_array(lengths_file, np.array([len(piece) for piece in pieces]))
     return np.load(lengths_file), np.load(frames_file, mmap_mode="r")
 
 

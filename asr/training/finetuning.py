@@ -33,13 +33,16 @@ def copy_weights(source: AcousticModel, target: AcousticModel) -> None:
     own = (*OUTPUT_LAYERS, "future.")
     absent = [name for name in wanted if name not in given and not name.startswith(own)]
     assert not absent, absent  # the configurations agree, so the layers do
-    wider = ours["n_hidden"] > theirs["n_hidden"] or ours["bidirectional"] != theirs["bidirectional"]
+    fewer_directions = ours["bidirectional"] != theirs["bidirectional"]
     for name, value in wanted.items():
         if name not in given:
             continue
-        if given[name].shape == value.shape:
+        is_recurrent = name.startswith("layers.")
+        # Columns for twice as many cells are as wide as those for two directions, but mean others.
+        halved = fewer_directions and is_recurrent and name.endswith("project.weight")
+        if given[name].shape == value.shape and not halved:
             value.copy_(given[name])
-        elif wider and name.startswith("layers."):
+        elif is_recurrent:
             _copy_cells(given[name], value, theirs["n_hidden"], ours["n_hidden"], name)
 
 

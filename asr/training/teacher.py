@@ -8,7 +8,6 @@ Kurata and Audhkhasi 2019 (from bidirectional to unidirectional CTC models).
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from torch import Tensor
 from asr.checkpoint import Checkpoint
 from asr.model import output_lengths
 from asr.training.batching import make_batches
+from asr.training.dataset import save_array
 from asr.training.distributed import Group
 
 BATCH_FRAMES = 6000
@@ -41,11 +41,7 @@ def posteriors(
     shares = [range(rank, len(frames), group.size) for rank in range(group.size)]
     files = [cache / f"{digest.hexdigest()}.teacher{i}-{group.size}.npy" for i in range(group.size)]
     if not files[group.rank].exists():
-        flat = _compute(teacher, [frames[i] for i in shares[group.rank]])
-        temporary = files[group.rank].with_suffix(".part")
-        with open(temporary, "wb") as stream:
-            np.save(stream, flat)
-        os.replace(temporary, files[group.rank])
+        save_array(files[group.rank], _compute(teacher, [frames[i] for i in shares[group.rank]]))
     group.wait()
     widths = teacher.model.config.outputs
     columns = np.cumsum(list(widths.values()))

@@ -126,7 +126,6 @@ class RunConfig:
         if self.model.n_mels != self.features.n_mels:
             raise ValueError("model.n_mels and features.n_mels differ")
 
-
     @property
     def taught_outputs(self) -> list[str]:
         """The outputs that learn from a teacher."""
@@ -468,8 +467,8 @@ class Trainer:
             outputs, lengths = self.model(batch.features, batch.lengths)
         loss = torch.zeros((), device=self.device)
         for name, weight_of_output in self.config.training.losses.items():
-            output, _, kind = name.partition("@")
-            if f"@{kind}" == TEACHER:
+            output = name.split("@")[0]
+            if name.endswith(TEACHER):
                 part = weight * distillation_loss(outputs[output], lengths, batch.lessons[output])
             else:
                 part = weight * ctc_loss(outputs[name], lengths, batch.targets[output])
