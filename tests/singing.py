@@ -15,7 +15,8 @@ import soundfile
 import torch
 
 from asr import config
-from asr.training.trainer import RunConfig, Trainer
+from asr.training.config import RunConfig
+from asr.training.trainer import Trainer
 
 ROOT = Path(__file__).parent.parent
 # In this language every letter is a tone, and is pronounced as one phone.

@@ -136,7 +136,7 @@ def test_plain_values_of_a_dataclass_make_it_again() -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*/*.toml")), ids=lambda p: p.name)
 def test_the_recipes_configurations_are_valid(path: Path) -> None:
-    from asr.training.trainer import RunConfig
+    from asr.training.config import RunConfig
 
     # One for fine-tuning has no [model]: it takes the shape of the model that it begins with.
     shape = {"model": {"outputs": {"characters": 29, "phones": 40}, "middle_outputs": ["phones"]}}

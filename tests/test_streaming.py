@@ -17,7 +17,7 @@ from asr.model import AcousticModel
 from asr.recognizer import Recognizer
 from asr.segment import EndpointConfig
 from asr.streaming import STEP, Stream, StreamConfig
-from asr.training.trainer import RunConfig
+from asr.training.config import RunConfig
 from asr.transcript import Final, Partial, Word
 from tests.conftest import SENTENCE, SENTENCE_WORDS
 

@@ -36,10 +36,11 @@ from asr.features import FeatureConfig, LogMel
 from asr.manifest import Utterance
 from asr.model import AcousticModel
 from asr.training import dataset as datasets
+from asr.training.config import DataConfig, TrainingConfig, schedule
+from asr.training.dataset import usable as is_usable
 from asr.training.distributed import choose_device
 from asr.training.loss import ctc_loss
-from asr.training.trainer import DataConfig, Trainer, TrainingConfig, schedule
-from asr.training.trainer import usable as is_usable
+from asr.training.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("own_random_numbers_and_one_thread")
 
@@ -161,7 +162,8 @@ DROPOUT_AND_MASKS = [
 KILLED = """
 import os, signal, sys, torch
 from asr import config
-from asr.training.trainer import RunConfig, Trainer
+from asr.training.config import RunConfig
+from asr.training.trainer import Trainer
 torch.set_num_threads(1)
 trainer = Trainer(config.load(sys.argv[1], sys.argv[2:], RunConfig), torch.device("cpu"))
 trainer.prepare()

@@ -128,7 +128,8 @@ import os, sys, numpy, torch
 from collections import defaultdict
 from asr import config
 from asr.errors import TrainingError
-from asr.training.trainer import RunConfig, Trainer
+from asr.training.config import RunConfig
+from asr.training.trainer import Trainer
 torch.set_num_threads(1)
 trainer = Trainer(config.load(sys.argv[1], sys.argv[2:], RunConfig), torch.device("cpu"))
 trainer.prepare()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
 
     from asr.checkpoint import Checkpoint
-    from asr.training.trainer import RunConfig
+    from asr.training.config import RunConfig
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -46,8 +46,9 @@ def run(args: argparse.Namespace) -> ExitStatus:
 
     extras.require("torch", "asr train")
     from asr import checkpoint, config, pretrained
+    from asr.training.config import RunConfig
     from asr.training.distributed import choose_device
-    from asr.training.trainer import RunConfig, Trainer
+    from asr.training.trainer import Trainer
 
     source = checkpoint.load(pretrained.find(args.init_from)) if args.init_from else None
     shape = {}

@@ -11,7 +11,7 @@ import hashlib
 import json
 import multiprocessing
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +23,11 @@ from asr.audio import read_audio
 from asr.errors import AsrError, ManifestError
 from asr.features import FeatureConfig, LogMel
 from asr.files import remove_leftovers, write_atomically
-from asr.labels import Labels, Lexicon, targets
+from asr.labels import Labels, Lexicon, frames_needed, targets
 from asr.manifest import Utterance
+from asr.model import output_lengths
+from asr.training.augment import AugmentConfig
+from asr.training.config import DataConfig
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,31 @@ class Dataset:
         mean = np.asarray(total / n_frames)
         deviation = np.sqrt(np.maximum(np.asarray(squares / n_frames) - mean**2, 1e-4))
         return mean.astype(np.float32), deviation.astype(np.float32)
+
+
+def usable(
+    utterance: Utterance,
+    n_frames: int,
+    labels: Iterable[list[int] | None],
+    data: DataConfig,
+    speed: float = AugmentConfig.speed,
+) -> bool:
+    """Whether CTC can learn it: not too long, words not impossibly fast, room for every label.
+
+    speed: the largest relative change that augmentation makes.
+    """
+    n_words = len(utterance.text.split())
+    if n_frames == 0 or utterance.duration > data.max_seconds:
+        return False
+    if n_words > 3 and n_words > data.max_words_per_second * utterance.duration:
+        return False
+    fastest = 1.15 + max(0.0, speed - 0.1)  # 0.05 more, for rounding
+    n_outputs = int(output_lengths(torch.tensor(n_frames)) / fastest)
+    known = [target for target in labels if target is not None]
+    for target in known:
+        if not target or frames_needed(target) > n_outputs:
+            return False
+    return bool(known)
 
 
 def build(

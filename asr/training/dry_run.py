@@ -11,7 +11,8 @@ from tempfile import TemporaryDirectory
 import torch
 
 from asr.checkpoint import Checkpoint
-from asr.training.trainer import RunConfig, Trainer
+from asr.training.config import RunConfig
+from asr.training.trainer import Trainer
 
 FIRST_ROWS = 64  # of the manifests
 MOST_UTTERANCES = 8  # in the batch: the shortest, for speed

@@ -1,4 +1,4 @@
-"""What each part of the recipe is worth: one small training again and again, with one thing changed each time.
+"""What each part of the recipe is worth: one small training again and again, one thing changed each time.
 
     python recipes/english/ablations.py train.jsonl dev.jsonl --noise data/noise.jsonl --output runs/ablations
 
