@@ -19,7 +19,7 @@ from asr.segment import EndpointConfig
 from asr.streaming import Stream
 from asr.transcript import Final, Partial, Segment, Word
 
-BLOCK_SECONDS = 0.1
+BLOCK_SECONDS = 0.025  # as PortAudio gives them with the latency that asr.microphone asks for
 
 
 @dataclass

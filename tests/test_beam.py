@@ -245,6 +245,20 @@ def test_partial_results_grow_into_the_final_one() -> None:
     assert decoder.partial() == () == decoder.end()
 
 
+def test_a_narrower_search_leaves_the_others_as_they_are() -> None:
+    factory = DecoderFactory(LABELS, {}, DecoderOptions(beam_size=50), little_language(True))
+    narrow = factory.narrowed(3)
+    sound = spoken(LABELS["phones"], "T UW K AE T S".split(), probability=0.3)
+    kept = []
+    for decoder in (narrow(), factory()):
+        assert isinstance(decoder, BeamDecoder)
+        decoder.step(sound)
+        kept.append(len(decoder._search._beam.nodes))
+    assert kept[0] <= 3 < kept[1] <= 50
+    greedy = DecoderFactory(LABELS, {}, DecoderOptions(), None)
+    assert greedy.narrowed(3).config is None
+
+
 @pytest.mark.parametrize(
     ("spelled", "kind", "word"),
     [

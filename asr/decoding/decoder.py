@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, fields, replace
 from itertools import islice, product
 from pathlib import Path
@@ -121,6 +122,15 @@ class DecoderFactory:
             self._graph = _graph(lm, pronunciations, self._labels, self.config, options.hot_words, pronounce)
         elif options.hot_words:
             raise UsageError("hot words need a beam search")
+
+    def narrowed(self, beam_size: int) -> DecoderFactory:
+        """The same whose searches keep so many hypotheses at most."""
+        other = copy(self)
+        if self.config is not None and self._graph is not None:
+            other.config = replace(self.config, beam_size=min(beam_size, self.config.beam_size))
+            other._graph = copy(self._graph)
+            other._graph.config = other.config
+        return other
 
     def __call__(self) -> Decoder:
         if self._graph is None:
@@ -320,16 +330,20 @@ class BeamDecoder:
                 raise
             return self._place(hypothesis, kept[:-1])  # the last one had taken too many frames
         moved = (replace(span, start=span.start + start, end=span.end + start) for span in found)
-        spans = (*kept, *(list(islice(moved, len(labels))) for labels in pronunciations))
+        new = (list(islice(moved, len(labels))) for labels in pronunciations)
+        spans: tuple[Sequence[Span], ...] = (*kept, *new)
         if self._graph.lm is None:
             spelled = align.spelled([span for unit in spans for span in unit], self._labels)
+            words = align.words(spelled, self._offset, self._probability)
         else:
-            spelled = list(zip(map(self._graph.text, hypothesis.words), spans, strict=True))
-        return _Placed(hypothesis, spans, align.words(spelled, self._offset, self._probability))
+            found_words = zip(map(self._graph.text, hypothesis.words), spans, strict=True)
+            words = align.words(found_words, self._offset, self._probability)
+        return _Placed(hypothesis, spans, words)
 
     def _log_probs(self, start: int) -> np.ndarray:
         """(frames, labels) from a frame of the utterance on."""
-        first, blocks = self._n_frames, []
+        blocks: list[np.ndarray] = []
+        first = self._n_frames
         for block in reversed(self._blocks):
             if first <= start and blocks:
                 break
