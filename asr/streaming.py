@@ -17,6 +17,7 @@ import numpy as np
 
 from asr.decoding.decoder import Decoder
 from asr.engine import EngineStream
+from asr.labels import BLANK
 from asr.recognizer import Recognizer
 from asr.segment import GRID, SAMPLE_RATE, EndpointConfig
 from asr.transcript import Final, Partial, Segment, Word
@@ -25,7 +26,7 @@ from asr.vad import SpeechDetector
 STEP = 4 * GRID  # samples: 160 ms
 _FIRST_STEP = STEP // 2  # until words of an utterance are shown
 _AGREEMENT_SHOWN = 0.6  # of the hypotheses' probability on a word before it is shown
-_STEPS_UNCHANGED = 3  # that agree on a word before it is committed
+_UNCHANGED = 2 * STEP  # samples during which a word stays the same before it is committed
 _BEAM_BEFORE_SECOND_PASS = 200  # hypotheses: half find nearly the same words, which will be replaced
 
 
@@ -137,7 +138,7 @@ class Stream:
 
     def _report(self, utterance: _Utterance) -> list[Partial | Final]:
         # Without words it is the detector that tells when the sound ended.
-        end = utterance.last_word_end or self._last_speech / SAMPLE_RATE
+        end = utterance.last_sound_end or self._last_speech / SAMPLE_RATE
         silence = (utterance.start + utterance.n_decoded) / SAMPLE_RATE - end
         if self.config.endpoint.has_paused(silence, after_words=bool(utterance.words)):
             return self._end(utterance.settle())
@@ -183,9 +184,10 @@ class _Utterance:
         self._decoder = decoder
         self._blocks: list[np.ndarray] = []
         self._n_samples = 0
+        self._sound_end = 0  # sample after the last frame that is likely to have a label
         self._committed: tuple[Word, ...] = ()
         self._tentative: tuple[Word, ...] = ()
-        self._n_unchanged: list[int] = []  # of each tentative word: steps that agreed on it
+        self._since: list[int] = []  # of each tentative word: n_decoded when it came
         self._n_shown = 0  # tentative words that may be shown
         self._reported = Partial((), ())
         decoder.begin(start / SAMPLE_RATE)
@@ -199,9 +201,12 @@ class _Utterance:
         return self._committed + self._tentative
 
     @property
-    def last_word_end(self) -> float | None:
-        """Seconds from the stream's beginning; None without a word."""
-        return self.words[-1].end if self.words else None
+    def last_sound_end(self) -> float | None:
+        """Of the last word or of a word that has only begun, in seconds from the stream's beginning; None
+        without a word."""
+        if not self.words:
+            return None
+        return max(self.words[-1].end, (self.start + self._sound_end) / SAMPLE_RATE)
 
     def feed(self, samples: np.ndarray) -> None:
         self._blocks.append(samples)
@@ -224,6 +229,8 @@ class _Utterance:
         log_probs = self._engine.feed(samples, last=last)[self._decoder.output]
         self._decoder.step(log_probs)
         n_frames = len(log_probs)
+        if len(with_label := np.flatnonzero(log_probs.argmax(-1) != BLANK)):
+            self._sound_end = self.n_decoded + (int(with_label[-1]) + 1) * GRID
         self.n_decoded = min(self.n_decoded + n_frames * GRID, self._n_samples)
 
     def _after_committed(self, words: tuple[Word, ...]) -> tuple[Word, ...]:
@@ -233,24 +240,24 @@ class _Utterance:
         return tuple(word for word in words if (word.start + word.end) / 2 > end)
 
     def _agree(self, words: tuple[Word, ...], agreement: Sequence[float]) -> None:
-        """Show the words that the hypotheses agree on, and commit those that the last steps agree on too, but
-        never the last: it may grow."""
+        """Show the words that the hypotheses agree on, and commit those that have stayed the same, but never
+        the last: it may grow."""
         before = [word.text for word in self._tentative]
         n_words = len(words)
         words = self._after_committed(words)
         agreement = agreement[n_words - len(words) :]
-        counts: list[int] = []
+        since: list[int] = []
         for i, word in enumerate(words):
             agrees = i < len(before) and before[i] == word.text
-            counts.append(self._n_unchanged[i] + 1 if agrees else 1)
+            since.append(self._since[i] if agrees else self.n_decoded)
         is_doubtful = [share < _AGREEMENT_SHOWN for share in agreement]
         n_shown = is_doubtful.index(True) if True in is_doubtful else len(words)
         n_certain = 0
         most = 0 if self._decoder.may_retract else min(n_shown, len(words) - 1)
-        while n_certain < most and counts[n_certain] >= _STEPS_UNCHANGED:
+        while n_certain < most and self.n_decoded - since[n_certain] >= _UNCHANGED:
             n_certain += 1
         self._committed += words[:n_certain]
-        self._tentative, self._n_unchanged = words[n_certain:], counts[n_certain:]
+        self._tentative, self._since = words[n_certain:], since[n_certain:]
         self._n_shown = n_shown - n_certain
 
     def drop_tentative(self) -> int:

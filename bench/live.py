@@ -1,7 +1,7 @@
 """What a model of one direction does with sound as it arrives: words, latencies, load, and what noise gives.
 
     python bench/live.py speech dev.jsonl --every 37 --corpus librispeech/dev-clean [--second-pass]
-    python bench/live.py noise noises.jsonl --seconds 3600
+    python bench/live.py noise noises.jsonl --seconds 3600 [--second-pass]
 
 `speech` runs recordings of a manifest through the path of `asr listen --simulate --fast` and prints the
 word error rate of the final texts with the report; `noise` repeats recordings in which nobody speaks, or
@@ -40,21 +40,21 @@ def main() -> None:
     speech.add_argument("manifest", type=Path)
     speech.add_argument("--corpus", help="only this one of the manifest")
     speech.add_argument("--every", type=int, default=1, metavar="N", help="only every Nth of its utterances")
-    speech.add_argument("--second-pass", action="store_true", help="by the bidirectional model, at the end")
     noise = kinds.add_parser("noise")
     noise.add_argument("manifest", type=Path, nargs="?", help="noises; none with --silence")
     noise.add_argument("--silence", action="store_true")
     noise.add_argument("--name", default="", help="only recordings with this in their path")
     noise.add_argument("--seconds", type=float, default=3600)
+    for kind in (speech, noise):
+        kind.add_argument("--second-pass", action="store_true", help="by the bidirectional model, at the end")
     args = parser.parse_args()
-    recognizer = Recognizer.load(args.model, threads=1)
-    hear = hear_speech if args.kind == "speech" else hear_noise
-    print(json.dumps(hear(recognizer, args)))
-
-
-def hear_speech(recognizer: Recognizer, args: argparse.Namespace) -> dict[str, object]:
     second_pass = Recognizer.load("english", threads=1) if args.second_pass else None
-    stream = Stream(recognizer, second_pass=second_pass)
+    stream = Stream(Recognizer.load(args.model, threads=1), second_pass=second_pass)
+    hear = hear_speech if args.kind == "speech" else hear_noise
+    print(json.dumps(hear(stream, args)))
+
+
+def hear_speech(stream: Stream, args: argparse.Namespace) -> dict[str, object]:
     silence = closing_silence(stream.config.endpoint)
     report = Report()
     counts = Counts()
@@ -71,8 +71,7 @@ def hear_speech(recognizer: Recognizer, args: argparse.Namespace) -> dict[str, o
     return {"recordings": len(chosen), "word_error_rate": round(counts.rate, 4), **report.values()}
 
 
-def hear_noise(recognizer: Recognizer, args: argparse.Namespace) -> dict[str, object]:
-    stream = Stream(recognizer)
+def hear_noise(stream: Stream, args: argparse.Namespace) -> dict[str, object]:
     n_left = int(args.seconds * SAMPLE_RATE)
     n_words = n_finals = 0
     memory = []

@@ -137,6 +137,14 @@ def test_a_short_pause_does_not_end_an_utterance(recognizer: Recognizer, speech:
     assert len(texts(events_of(Stream(recognizer, patient), samples))) == 1
 
 
+def test_a_word_that_takes_its_time_does_not_end_an_utterance(
+    recognizer: Recognizer, speech: np.ndarray
+) -> None:
+    """What the model hears counts as sound though the search has not yet made a word of it."""
+    slow = Stream(recognizer, decoder=Fickle(["one"] * 15 + ["one two"]))
+    assert texts(events_of(slow, np.concatenate([speech, silence(3)]))) == ["one two"]
+
+
 def test_speech_from_the_very_first_sample_loses_no_word(
     recognizer: Recognizer, speech: np.ndarray
 ) -> None:
