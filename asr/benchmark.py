@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 STAGES = ("audio", "network", "search", "words")
-_BLOCK_SECONDS = 0.16  # what a stream is fed with: the step that it looks at
 
 
 @dataclass(frozen=True)
@@ -213,17 +212,16 @@ def time_stream(recognizer: Recognizer, paths: Iterable[str | Path]) -> dict[str
     """
     import numpy as np
 
-    from asr.audio import SAMPLE_RATE, open_audio, read_audio
+    from asr.audio import open_audio, read_audio
     from asr.simulation import Report, simulate
-    from asr.streaming import Stream
+    from asr.streaming import STEP, Stream
 
-    size = round(_BLOCK_SECONDS * SAMPLE_RATE)
     network: list[float] = []
     everything: list[float] = []
     report = Report()
     for path in paths:
         samples = read_audio(path)
-        blocks = [samples[i : i + size] for i in range(0, len(samples), size)]
+        blocks = [samples[i : i + STEP] for i in range(0, len(samples), STEP)]
         network += _each(recognizer.stream().feed, blocks)
         everything += _each(Stream(recognizer).feed, blocks)
         with open_audio(path) as reader:

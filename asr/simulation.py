@@ -15,10 +15,11 @@ from statistics import median
 import numpy as np
 
 from asr.audio import SAMPLE_RATE
+from asr.segment import EndpointConfig
 from asr.streaming import Stream
 from asr.transcript import Final, Partial, Segment, Word
 
-BLOCK_SECONDS = 0.1
+BLOCK_SECONDS = 0.025  # as PortAudio gives them with the latency that asr.microphone asks for
 
 
 @dataclass
@@ -102,6 +103,12 @@ class _Watched:
             report.committed.append(committed - word.end)
         report.final.append(now - segment.end)
         self._retract(words)
+
+
+def closing_silence(endpoint: EndpointConfig) -> float:
+    """Seconds of silence after a recording in which a rule ends its last utterance, however late the model
+    hears the last word."""
+    return endpoint.rule2_min_trailing_silence + 1
 
 
 def simulate(

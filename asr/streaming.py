@@ -1,13 +1,15 @@
 """Stream: samples as they arrive -> partial and final transcripts. It owns all state of a recording.
 
-Sound is looked at in steps of 160 ms. While there is no speech in it, only the last second is kept:
-silence and noise cost next to nothing and give nothing. When speech begins, an utterance begins with
-that second, so that no first word is lost; it runs through the model and the decoder step by step until
-an endpoint rule ends it. Nothing that is kept grows with the recording.
+Sound is looked at in steps of 160 ms, and of half that until a word can be shown, which is what one waits
+for. While there is no speech in it, only the last second is kept: silence and noise cost next to nothing and
+give nothing. When speech begins, an utterance begins with that second, so that no first word is lost; it
+runs through the model and the decoder step by step until an endpoint rule ends it. Nothing that is kept
+grows with the recording.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,20 +17,24 @@ import numpy as np
 
 from asr.decoding.decoder import Decoder
 from asr.engine import EngineStream
+from asr.labels import BLANK
 from asr.recognizer import Recognizer
 from asr.segment import GRID, SAMPLE_RATE, EndpointConfig
 from asr.transcript import Final, Partial, Segment, Word
-from asr.vad import CHUNK, SpeechDetector
+from asr.vad import SpeechDetector
 
 STEP = 4 * GRID  # samples: 160 ms
+_FIRST_STEP = STEP // 2  # until words of an utterance are shown
 _AGREEMENT_SHOWN = 0.6  # of the hypotheses' probability on a word before it is shown
-_STEPS_UNCHANGED = 3  # that agree on a word before it is committed
+_UNCHANGED = 2 * STEP  # samples during which a word stays the same before it is committed
+_BEAM_BEFORE_SECOND_PASS = 200  # hypotheses: half find nearly the same words, which will be replaced
 
 
 @dataclass(frozen=True)
 class StreamConfig:
     endpoint: EndpointConfig = EndpointConfig()
     pre_roll: float = 1.0  # seconds before speech is noticed that an utterance begins with
+    least_probability: float = 0.7  # that any word of an utterance is right; what has less is none
 
 
 class Stream:
@@ -36,7 +42,8 @@ class Stream:
 
     recognizer: with a model of one direction, or CheckpointError.
     decoder: one of the recognizer's if left out.
-    second_pass: hears each utterance as a whole when it has ended; its words are then the final ones.
+    second_pass: hears each utterance as a whole when it has ended; its words are then the final ones, and
+    those before are found with a smaller beam.
 
     >>> stream = Stream(Recognizer.load("english-streaming"))
     >>> for event in stream.feed(samples): ...
@@ -53,9 +60,15 @@ class Stream:
         recognizer.stream()  # an unsuitable model is found here, not at the first word
         self._recognizer = recognizer
         self.config = config
-        self._decoder = decoder or recognizer.new_decoder()
+        new_decoder = recognizer.new_decoder
+        if second_pass is not None:
+            new_decoder = new_decoder.narrowed(_BEAM_BEFORE_SECOND_PASS)
+        self._decoder = decoder or new_decoder()
         self._second_pass = second_pass
         self._detector = SpeechDetector()
+        # Steps end where the window of an output frame ends, so that none waits for the next step.
+        features = recognizer.metadata.features
+        self._lead = (features["n_fft"] - features["hop_length"]) % GRID
         self._reset()
 
     def _reset(self) -> None:
@@ -63,7 +76,7 @@ class Stream:
         self._pending = np.zeros(0, np.float32)  # less than one step
         self._before = np.zeros(0, np.float32)  # what a coming utterance begins with
         self._n_heard = 0  # samples of the stream, without the pending ones
-        self._last_speech = 0  # sample after the last step that had speech in it
+        self._last_speech = 0  # sample after the last step that had speech or words in it
         self._utterance: _Utterance | None = None
 
     def feed(self, samples: np.ndarray) -> list[Partial | Final]:
@@ -73,11 +86,17 @@ class Stream:
         """
         events: list[Partial | Final] = []
         samples = np.concatenate([self._pending, samples], dtype=np.float32)
-        n_steps = len(samples) // STEP
-        for step in samples[: n_steps * STEP].reshape(n_steps, STEP):
-            events += self._hear(step.copy())  # a view would keep the whole block alive
-        self._pending = samples[n_steps * STEP :].copy()
+        start = 0
+        while (end := start + self._next_step()) <= len(samples):
+            events += self._hear(samples[start:end].copy())  # a view would keep the whole block alive
+            start = end
+        self._pending = samples[start:].copy()
         return events
+
+    def _next_step(self) -> int:
+        if self._n_heard == 0:
+            return self._lead + _FIRST_STEP
+        return STEP if self._utterance is not None and self._utterance.is_shown else _FIRST_STEP
 
     def finish(self) -> list[Partial | Final]:
         """What remains to be said when no more samples come; the stream is then as good as new."""
@@ -90,7 +109,7 @@ class Stream:
 
     def _hear(self, samples: np.ndarray) -> list[Partial | Final]:
         self._n_heard += len(samples)
-        has_speech = self._detector.feed(np.pad(samples, (0, -len(samples) % CHUNK)))
+        has_speech = self._has_speech(samples)
         if has_speech:
             self._last_speech = self._n_heard
         if self._utterance is not None:
@@ -99,12 +118,19 @@ class Stream:
         self._before = np.concatenate([self._before, samples])
         if has_speech:
             return self._report(self._begin(self._before))
-        n_kept = round(self.config.pre_roll * SAMPLE_RATE)
+        n_kept = round(self.config.pre_roll * SAMPLE_RATE) // GRID * GRID + self._lead
         self._before = self._before[max(0, len(self._before) - n_kept) :].copy()
         return []
 
+    def _has_speech(self, samples: np.ndarray) -> bool:
+        if self._utterance is not None and self._utterance.words:
+            self._detector.reset()  # as long as there are words, they tell when the speech ends
+            return True
+        return self._detector.feed(samples)
+
     def _begin(self, samples: np.ndarray) -> _Utterance:
         """An utterance that begins with the last samples of the stream."""
+        self._last_speech = self._n_heard
         start = self._n_heard - len(samples)
         self._utterance = _Utterance(self._recognizer.stream(), self._decoder, start)
         self._utterance.feed(samples)
@@ -112,7 +138,7 @@ class Stream:
 
     def _report(self, utterance: _Utterance) -> list[Partial | Final]:
         # Without words it is the detector that tells when the sound ended.
-        end = utterance.last_word_end or self._last_speech / SAMPLE_RATE
+        end = utterance.last_sound_end or self._last_speech / SAMPLE_RATE
         silence = (utterance.start + utterance.n_decoded) / SAMPLE_RATE - end
         if self.config.endpoint.has_paused(silence, after_words=bool(utterance.words)):
             return self._end(utterance.settle())
@@ -127,15 +153,24 @@ class Stream:
         assert utterance is not None
         samples = utterance.samples
         self._utterance, self._before = None, samples[n_samples:]
-        if n_samples < utterance.n_decoded or self._last_speech > utterance.start + n_samples:
+        self._detector.reset()
+        if self._detector.feed(self._before) or n_samples < utterance.n_decoded:
             self._begin(self._before)
-        words = utterance.words
+        words = self._believable(utterance.words)
         if words and self._second_pass is not None:
-            transcript = self._second_pass.transcribe_blocks([samples[:n_samples]])
-            words = tuple(word.shifted(utterance.start / SAMPLE_RATE) for word in transcript.words)
+            words = self._believable(self._second_pass.transcribe_blocks([samples[:n_samples]]).words)
+            words = tuple(word.shifted(utterance.start / SAMPLE_RATE) for word in words)
         if words:
             return [Final(Segment.of(words))]
         return [Partial((), ())] if utterance.is_shown else []
+
+    def _believable(self, words: tuple[Word, ...]) -> tuple[Word, ...]:
+        """The words, or none if they were found in a sneeze or a bark: that one of them at least is right has
+        too small a probability, as if that of one did not depend on the others."""
+        if self._decoder.may_retract:  # it has judged by itself whether this was what it knows
+            return words
+        none_is_right = math.prod(1 - word.probability for word in words)
+        return words if 1 - none_is_right >= self.config.least_probability else ()
 
 
 class _Utterance:
@@ -149,9 +184,10 @@ class _Utterance:
         self._decoder = decoder
         self._blocks: list[np.ndarray] = []
         self._n_samples = 0
+        self._sound_end = 0  # sample after the last frame that is likely to have a label
         self._committed: tuple[Word, ...] = ()
         self._tentative: tuple[Word, ...] = ()
-        self._n_unchanged: list[int] = []  # of each tentative word: steps that agreed on it
+        self._since: list[int] = []  # of each tentative word: n_decoded when it came
         self._n_shown = 0  # tentative words that may be shown
         self._reported = Partial((), ())
         decoder.begin(start / SAMPLE_RATE)
@@ -165,9 +201,12 @@ class _Utterance:
         return self._committed + self._tentative
 
     @property
-    def last_word_end(self) -> float | None:
-        """Seconds from the stream's beginning; None without a word."""
-        return self.words[-1].end if self.words else None
+    def last_sound_end(self) -> float | None:
+        """Of the last word or of a word that has only begun, in seconds from the stream's beginning; None
+        without a word."""
+        if not self.words:
+            return None
+        return max(self.words[-1].end, (self.start + self._sound_end) / SAMPLE_RATE)
 
     def feed(self, samples: np.ndarray) -> None:
         self._blocks.append(samples)
@@ -190,6 +229,8 @@ class _Utterance:
         log_probs = self._engine.feed(samples, last=last)[self._decoder.output]
         self._decoder.step(log_probs)
         n_frames = len(log_probs)
+        if len(with_label := np.flatnonzero(log_probs.argmax(-1) != BLANK)):
+            self._sound_end = self.n_decoded + (int(with_label[-1]) + 1) * GRID
         self.n_decoded = min(self.n_decoded + n_frames * GRID, self._n_samples)
 
     def _after_committed(self, words: tuple[Word, ...]) -> tuple[Word, ...]:
@@ -199,23 +240,25 @@ class _Utterance:
         return tuple(word for word in words if (word.start + word.end) / 2 > end)
 
     def _agree(self, words: tuple[Word, ...], agreement: Sequence[float]) -> None:
-        """Commit the words that the last steps agree on, but never the last: it may grow."""
+        """Show the words that the hypotheses agree on, and commit those that have stayed the same, but never
+        the last: it may grow."""
         before = [word.text for word in self._tentative]
         n_words = len(words)
         words = self._after_committed(words)
         agreement = agreement[n_words - len(words) :]
-        counts: list[int] = []
+        since: list[int] = []
         for i, word in enumerate(words):
             agrees = i < len(before) and before[i] == word.text
-            counts.append(self._n_unchanged[i] + 1 if agrees else 1)
+            since.append(self._since[i] if agrees else self.n_decoded)
+        is_doubtful = [share < _AGREEMENT_SHOWN for share in agreement]
+        n_shown = is_doubtful.index(True) if True in is_doubtful else len(words)
         n_certain = 0
-        most = 0 if self._decoder.may_retract else len(words) - 1
-        while n_certain < most and counts[n_certain] >= _STEPS_UNCHANGED:
+        most = 0 if self._decoder.may_retract else min(n_shown, len(words) - 1)
+        while n_certain < most and self.n_decoded - since[n_certain] >= _UNCHANGED:
             n_certain += 1
         self._committed += words[:n_certain]
-        self._tentative, self._n_unchanged = words[n_certain:], counts[n_certain:]
-        is_doubtful = [share < _AGREEMENT_SHOWN for share in agreement[n_certain:]]
-        self._n_shown = is_doubtful.index(True) if True in is_doubtful else len(is_doubtful)
+        self._tentative, self._since = words[n_certain:], since[n_certain:]
+        self._n_shown = n_shown - n_certain
 
     def drop_tentative(self) -> int:
         """Keep the committed words only, if there are any; how many samples they cover."""

@@ -24,6 +24,7 @@ _SAMPLE_RATE = np.array(16_000, np.int64)
 class SpeechDetector:
     """A small recurrent network; an instance remembers one stream."""
 
+    _pending: np.ndarray  # less than a chunk
     _context: np.ndarray
     _state: np.ndarray
 
@@ -39,8 +40,12 @@ class SpeechDetector:
         self.reset()
 
     def feed(self, samples: np.ndarray) -> bool:
-        """Whether speech is likely anywhere in these samples: float32, 16 kHz, a multiple of CHUNK."""
-        return max(map(self._probability, samples.reshape(-1, CHUNK)), default=0.0) > self._threshold
+        """Whether speech is likely in any chunk that ends within these samples: float32, 16 kHz."""
+        samples = np.concatenate([self._pending, samples])
+        n_chunks = len(samples) // CHUNK
+        self._pending = samples[n_chunks * CHUNK :].copy()
+        chunks = samples[: n_chunks * CHUNK].reshape(-1, CHUNK)
+        return max(map(self._probability, chunks), default=0.0) > self._threshold
 
     def _probability(self, chunk: np.ndarray) -> float:
         window = np.concatenate([self._context, chunk])
@@ -51,5 +56,6 @@ class SpeechDetector:
 
     def reset(self) -> None:
         """Forget the stream."""
+        self._pending = np.zeros(0, np.float32)
         self._context = np.zeros(_CONTEXT, np.float32)
         self._state = np.zeros((2, 1, 128), np.float32)

@@ -1,7 +1,7 @@
 """What a model of one direction does with sound as it arrives: words, latencies, load, and what noise gives.
 
     python bench/live.py speech dev.jsonl --every 37 --corpus librispeech/dev-clean [--second-pass]
-    python bench/live.py noise noises.jsonl --seconds 3600
+    python bench/live.py noise noises.jsonl --seconds 3600 [--second-pass]
 
 `speech` runs recordings of a manifest through the path of `asr listen --simulate --fast` and prints the
 word error rate of the final texts with the report; `noise` repeats recordings in which nobody speaks, or
@@ -19,14 +19,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import jiwer
 import numpy as np
 
 from asr import pretrained
 from asr.audio import SAMPLE_RATE, read_audio
+from asr.evaluation import Counts, count_words
 from asr.manifest import read_manifest
 from asr.recognizer import Recognizer
-from asr.simulation import Report, simulate
+from asr.simulation import Report, closing_silence, simulate
 from asr.streaming import Stream
 from asr.text import normalize
 from asr.transcript import Final, Partial
@@ -38,27 +38,27 @@ def main() -> None:
     kinds = parser.add_subparsers(dest="kind", required=True)
     speech = kinds.add_parser("speech")
     speech.add_argument("manifest", type=Path)
-    speech.add_argument("--corpus", default="", help="only this one of the manifest")
+    speech.add_argument("--corpus", help="only this one of the manifest")
     speech.add_argument("--every", type=int, default=1, metavar="N", help="only every Nth of its utterances")
-    speech.add_argument("--second-pass", action="store_true", help="by the bidirectional model, at the end")
     noise = kinds.add_parser("noise")
     noise.add_argument("manifest", type=Path, nargs="?", help="noises; none with --silence")
     noise.add_argument("--silence", action="store_true")
     noise.add_argument("--name", default="", help="only recordings with this in their path")
     noise.add_argument("--seconds", type=float, default=3600)
+    for kind in (speech, noise):
+        kind.add_argument("--second-pass", action="store_true", help="by the bidirectional model, at the end")
     args = parser.parse_args()
-    recognizer = Recognizer.load(args.model, threads=1)
-    hear = hear_speech if args.kind == "speech" else hear_noise
-    print(json.dumps(hear(recognizer, args)))
-
-
-def hear_speech(recognizer: Recognizer, args: argparse.Namespace) -> dict[str, object]:
     second_pass = Recognizer.load("english", threads=1) if args.second_pass else None
-    stream = Stream(recognizer, second_pass=second_pass)
-    silence = stream.config.endpoint.rule2_min_trailing_silence + 1
+    stream = Stream(Recognizer.load(args.model, threads=1), second_pass=second_pass)
+    hear = hear_speech if args.kind == "speech" else hear_noise
+    print(json.dumps(hear(stream, args)))
+
+
+def hear_speech(stream: Stream, args: argparse.Namespace) -> dict[str, object]:
+    silence = closing_silence(stream.config.endpoint)
     report = Report()
-    references, hypotheses = [], []
-    chosen = [u for u in read_manifest(args.manifest) if args.corpus in ("", u.corpus)][:: args.every]
+    counts = Counts()
+    chosen = read_manifest(args.manifest, corpus=args.corpus)[:: args.every]
     for utterance in chosen:
         texts: list[str] = []
 
@@ -67,14 +67,11 @@ def hear_speech(recognizer: Recognizer, args: argparse.Namespace) -> dict[str, o
 
         blocks = [read_audio(utterance.audio)]
         simulate(stream, blocks, report, keep, silence=silence, in_real_time=False)
-        references.append(normalize(utterance.text))
-        hypotheses.append(" ".join(texts))
-    wer = jiwer.wer(references, hypotheses)
-    return {"recordings": len(chosen), "word_error_rate": round(wer, 4), **report.values()}
+        counts.add(count_words(normalize(utterance.text), normalize(" ".join(texts))))
+    return {"recordings": len(chosen), "word_error_rate": round(counts.rate, 4), **report.values()}
 
 
-def hear_noise(recognizer: Recognizer, args: argparse.Namespace) -> dict[str, object]:
-    stream = Stream(recognizer)
+def hear_noise(stream: Stream, args: argparse.Namespace) -> dict[str, object]:
     n_left = int(args.seconds * SAMPLE_RATE)
     n_words = n_finals = 0
     memory = []

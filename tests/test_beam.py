@@ -9,6 +9,7 @@ import jiwer
 import numpy as np
 import pytest
 
+from asr import align
 from asr.decoding import language
 from asr.decoding.beam import BeamConfig, BeamSearch, Graph
 from asr.decoding.decoder import BeamDecoder, DecoderFactory, DecoderOptions, find_language
@@ -242,6 +243,54 @@ def test_partial_results_grow_into_the_final_one() -> None:
     assert [word.text for word in decoder.end()] == ["two", "cats"]
     decoder.begin()
     assert decoder.partial() == () == decoder.end()
+
+
+def test_a_narrower_search_leaves_the_others_as_they_are() -> None:
+    factory = DecoderFactory(LABELS, {}, DecoderOptions(beam_size=50), little_language(True))
+    narrow = factory.narrowed(3)
+    sound = spoken(LABELS["phones"], "T UW K AE T S".split(), probability=0.3)
+    kept = []
+    for decoder in (narrow(), factory()):
+        assert isinstance(decoder, BeamDecoder)
+        decoder.step(sound)
+        kept.append(len(decoder._search._beam.nodes))
+    assert kept[0] <= 3 < kept[1] <= 50
+    greedy = DecoderFactory(LABELS, {}, DecoderOptions(), None)
+    assert greedy.narrowed(3).config is None
+
+
+@pytest.mark.parametrize(
+    ("spelled", "kind", "word"),
+    [
+        (little_language(True), "phones", "K AE T S".split()),
+        (little_language(False), "characters", [*"cats", "|"]),
+        (None, "characters", [*"cats", "|"]),
+    ],
+)
+def test_partial_results_are_aligned_where_they_are_new_and_sit_where_the_final_ones_do(
+    spelled: Language | None, kind: str, word: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n_aligned: list[int] = []
+    forced_spans = align.forced_spans
+
+    def counted(log_probs: np.ndarray, labels: list[int]) -> list[align.Span]:
+        n_aligned.append(len(log_probs))
+        return forced_spans(log_probs, labels)
+
+    monkeypatch.setattr(align, "forced_spans", counted)
+    options = DecoderOptions(lm_weight=1.0, word_score=0.0, beam_size=20)
+    decoder = DecoderFactory(LABELS, {}, options, spelled)()
+    for frame in spoken(LABELS[kind], 20 * word):
+        decoder.step(frame[None])
+        partial = decoder.partial()
+    assert max(n_aligned) <= 3 * 2 * len(word)  # frames: those of two words, and of what follows them
+    final = decoder.end()
+    assert n_aligned[-1] >= 20 * 2 * len(word)  # in the end, all
+    assert [word.text for word in final] == 20 * ["cats"]
+    assert len(partial) >= 19  # of spelled words, the last may not have ended
+    for ours, theirs in zip(partial, final, strict=False):
+        assert ours.text == theirs.text
+        assert (ours.start, ours.end) == pytest.approx((theirs.start, theirs.end), abs=0.081)
 
 
 def test_a_language_of_other_words_is_refused() -> None:

@@ -199,15 +199,16 @@ def word(text: str, start: float, end: float) -> Word:
 
 
 class Scripted(Stream):
-    """Says given events after given blocks of 0.1 seconds."""
+    """Says given events after given tenths of a second."""
 
     def __init__(self, script: dict[int, list[Partial | Final]]) -> None:
         self._script = script
-        self._n_blocks = 0
+        self._n_samples = 0
 
     def feed(self, samples: np.ndarray) -> list[Partial | Final]:
-        self._n_blocks += 1
-        return self._script.get(self._n_blocks, [])
+        self._n_samples += len(samples)
+        tenths, rest = divmod(self._n_samples, SECOND // 10)
+        return [] if rest else self._script.get(tenths, [])
 
     def finish(self) -> list[Partial | Final]:
         return []
@@ -238,7 +239,7 @@ def test_latencies_count_from_the_words_to_the_events() -> None:
     assert report.shown == pytest.approx([0.4 - 0.2, 0.7 - 0.5, 1.0 - 0.8], **near)
     assert report.committed == pytest.approx([0.6 - 0.2, 1.0 - 0.5, 2.0 - 0.8], **near)
     assert report.final == pytest.approx([2.0 - 0.8], **near)
-    assert report.endpoint == pytest.approx([0.0], **near)  # block 20 had just been heard
+    assert report.endpoint == pytest.approx([0.0], **near)  # the sound that decided had just been heard
     # "cat" only grew; of five words shown, "uh" was taken back.
     assert (report.n_retracted, report.n_shown) == (1, 5)
 

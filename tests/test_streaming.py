@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import tracemalloc
 from collections.abc import Iterable, Sequence
+from copy import copy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,8 @@ from asr.recognizer import Recognizer
 from asr.segment import EndpointConfig
 from asr.streaming import STEP, Stream, StreamConfig
 from asr.training.config import RunConfig
-from asr.transcript import Final, Partial, Word
+from asr.transcript import Final, Partial, Segment, Transcript, Word
+from asr.vad import SpeechDetector
 from tests.conftest import SENTENCE, SENTENCE_WORDS
 
 SECOND = 16_000
@@ -132,6 +135,14 @@ def test_a_short_pause_does_not_end_an_utterance(recognizer: Recognizer, speech:
     samples = np.concatenate([speech, silence(0.3), speech])
     patient = StreamConfig(EndpointConfig(rule2_min_trailing_silence=2.0))
     assert len(texts(events_of(Stream(recognizer, patient), samples))) == 1
+
+
+def test_a_word_that_takes_its_time_does_not_end_an_utterance(
+    recognizer: Recognizer, speech: np.ndarray
+) -> None:
+    """What the model hears counts as sound though the search has not yet made a word of it."""
+    slow = Stream(recognizer, decoder=Fickle(["one"] * 15 + ["one two"]))
+    assert texts(events_of(slow, np.concatenate([speech, silence(3)]))) == ["one two"]
 
 
 def test_speech_from_the_very_first_sample_loses_no_word(
@@ -264,6 +275,18 @@ def test_a_decoder_that_changes_its_mind_cannot_change_committed_words(
     assert texts(events) == ["a hat sat on it"]
 
 
+def test_until_words_are_shown_it_looks_twice_as_often(recognizer: Recognizer, speech: np.ndarray) -> None:
+    frames: list[int] = []
+
+    class Counting(Fickle):
+        def step(self, log_probs: np.ndarray) -> None:
+            super().step(log_probs)
+            frames.append(len(log_probs))
+
+    events_of(Stream(recognizer, decoder=Counting(["", "", "", "a"])), speech)
+    assert frames[1:8] == [2, 2, 2, 4, 4, 4, 4]
+
+
 # --- silence and noise ----------------------------------------------------------------------------
 
 
@@ -293,6 +316,49 @@ def test_words_that_come_to_nothing_are_taken_back(recognizer: Recognizer, speec
     events = events_of(Stream(recognizer, decoder=decoder), speech)
     assert partials(events)[0].text == "um"
     assert events[-1] == Partial((), ())
+
+
+class Doubting(Fickle):
+    """Thinks of each of its words that it may well be wrong."""
+
+    def partial(self) -> tuple[Word, ...]:
+        return tuple(replace(word, probability=0.3) for word in super().partial())
+
+
+def test_a_word_that_is_probably_wrong_is_no_utterance_but_several_are(
+    recognizer: Recognizer, speech: np.ndarray
+) -> None:
+    few, many = (events_of(Stream(recognizer, decoder=Doubting([s])), speech) for s in ("a b c", "a b c d"))
+    assert partials(few)[0].text == "a b c" and few[-1] == Partial((), ())
+    assert not texts(few) and set(texts(many)) == {"a b c d"}
+
+
+def test_a_second_pass_may_find_that_nothing_was_said(
+    recognizer: Recognizer, speech: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    doubtful = Transcript((Segment.of((Word("achoo", 0.0, 1.0, 0.4),)),), 1.0)
+    second_pass = copy(recognizer)
+    monkeypatch.setattr(second_pass, "transcribe_blocks", lambda blocks: doubtful)
+    events = events_of(Stream(recognizer, decoder=Fickle(["a b c"]), second_pass=second_pass), speech)
+    assert events[-1] == Partial((), ()) and not texts(events)
+
+
+def test_the_detector_rests_while_there_are_words(
+    recognizer: Recognizer, speech: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[int] = []
+
+    class Attentive(SpeechDetector):
+        def feed(self, samples: np.ndarray) -> bool:
+            heard.append(len(samples))
+            return super().feed(samples)
+
+    monkeypatch.setattr("asr.streaming.SpeechDetector", Attentive)
+    stream = Stream(recognizer, decoder=Fickle(["a"]))
+    stream.feed(speech)
+    assert sum(heard) < len(speech) / 2
+    stream.feed(silence(10))
+    assert sum(heard) > 5 * SECOND  # after the last word, it listens again
 
 
 @pytest.mark.parametrize("n_samples", [0, 1, 159, 160, 511, STEP - 1, STEP, STEP + 1])

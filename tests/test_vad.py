@@ -45,6 +45,19 @@ def test_a_reset_forgets_what_was_heard() -> None:
     assert [detector.feed(block) for block in blocks] == first
 
 
+def test_speech_is_found_however_the_samples_are_divided() -> None:
+    speech = read_audio(SENTENCE)
+    sizes = np.random.default_rng(1).integers(0, 2_000, 200)
+    edges = np.minimum(np.cumsum(sizes), len(speech) // CHUNK * CHUNK)
+    one, other = SpeechDetector(), SpeechDetector()
+    n_before = 0
+    for part in np.split(speech, edges)[:-1]:
+        n_after = n_before + len(part)
+        chunks = speech[n_before // CHUNK * CHUNK : n_after // CHUNK * CHUNK]
+        assert one.feed(part) == other.feed(chunks)
+        n_before = n_after
+
+
 def test_no_samples_hold_no_speech() -> None:
     assert not SpeechDetector().feed(np.zeros(0, np.float32))
 

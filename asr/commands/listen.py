@@ -227,7 +227,7 @@ def _listen(args: argparse.Namespace) -> ExitStatus:
 
 def _simulate(args: argparse.Namespace) -> ExitStatus:
     from asr.audio import open_audio
-    from asr.simulation import Report, simulate
+    from asr.simulation import Report, closing_silence, simulate
 
     display = _Display(args)
     report = Report()
@@ -237,8 +237,7 @@ def _simulate(args: argparse.Namespace) -> ExitStatus:
         try:
             with open_audio(path, channels=args.channels, duration=args.timeout) as audio:
                 stream = stream or _make_stream(args)
-                # As long as any rule needs to end the last utterance, and what the model looks ahead.
-                silence = stream.config.endpoint.rule2_min_trailing_silence + 1
+                silence = closing_silence(stream.config.endpoint)
                 simulate(
                     stream, audio, report, display.show, silence=silence, in_real_time=not args.fast
                 )

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, fields, replace
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from asr import align
+from asr.align import Span
 from asr.decoding import language as languages
 from asr.decoding.beam import BeamConfig, BeamSearch, Graph, Hypothesis, LanguageModel, Phrase
 from asr.decoding.grammar import GrammarModel
@@ -120,6 +122,15 @@ class DecoderFactory:
             self._graph = _graph(lm, pronunciations, self._labels, self.config, options.hot_words, pronounce)
         elif options.hot_words:
             raise UsageError("hot words need a beam search")
+
+    def narrowed(self, beam_size: int) -> DecoderFactory:
+        """The same whose searches keep so many hypotheses at most."""
+        other = copy(self)
+        if self.config is not None and self._graph is not None:
+            other.config = replace(self.config, beam_size=min(beam_size, self.config.beam_size))
+            other._graph = copy(self._graph)
+            other._graph.config = other.config
+        return other
 
     def __call__(self) -> Decoder:
         if self._graph is None:
@@ -252,14 +263,23 @@ class BeamDecoder:
         self._offset = offset
         self._search = BeamSearch(self._graph, self._log_priors)
         self._blocks: list[np.ndarray] = []
+        self._n_frames = 0
+        self._placed = _Placed(Hypothesis((), (), 0.0), (), ())
         self.alternatives: tuple[Alternative, ...] = ()
 
     def step(self, log_probs: np.ndarray) -> None:
         self._blocks.append(log_probs)
+        self._n_frames += len(log_probs)
         self._search.step(log_probs)
 
     def partial(self) -> tuple[Word, ...]:
-        return self._place(self._search.best())
+        """The best words so far. Those that are new are aligned, and the one before them, whose end had
+        perhaps not been heard; the others stay where they were until end() aligns all."""
+        best, before = self._search.best(), self._placed
+        if best.words != before.hypothesis.words or best.nodes != before.hypothesis.nodes:
+            n_same = _n_common(best.nodes, before.hypothesis.nodes)
+            self._placed = self._place(best, before.spans[: max(0, n_same - 1)])
+        return self._placed.words
 
     def agreement(self, n_words: int) -> Sequence[float]:
         if self._graph.lm is None:  # the search's words are characters
@@ -277,7 +297,7 @@ class BeamDecoder:
             return ()
         if self._n_best > 1:
             self.alternatives = tuple(Alternative(self._text(h), h.score) for h in hypotheses)
-        return self._place(hypotheses[0])
+        return self._place(hypotheses[0]).words
 
     def _text(self, hypothesis: Hypothesis) -> str:
         if self._graph.lm is None:  # its words are single characters
@@ -294,20 +314,54 @@ class BeamDecoder:
         margin = hypothesis.score - self._search.best_path_score
         return margin >= -_WORST_MARGIN * max(len(heard), 1)
 
-    def _place(self, hypothesis: Hypothesis) -> tuple[Word, ...]:
+    def _place(self, hypothesis: Hypothesis, kept: tuple[Sequence[Span], ...] = ()) -> _Placed:
+        """The words with their times. kept: the spans of the first of them, which stay where they are."""
         if not hypothesis.words:
-            return ()
-        self._blocks = [np.concatenate(self._blocks)]
-        pronunciations = [self._graph.tree.pronunciation(node) for node in hypothesis.nodes]
-        if self._graph.lm is None:
-            spans = align.forced_spans(self._blocks[0], [labels[0] for labels in pronunciations])
-            return align.words(align.spelled(spans, self._labels), self._offset, self._probability)
-        if self.output == "characters":
+            return _Placed(hypothesis, (), ())
+        pronunciations = [self._graph.tree.pronunciation(node) for node in hypothesis.nodes[len(kept) :]]
+        if self.output == "characters" and self._graph.lm is not None:
             pronunciations[-1] = pronunciations[-1][:-1]
-        spans = align.forced_spans(self._blocks[0], [label for labels in pronunciations for label in labels])
-        ends = np.cumsum([len(labels) for labels in pronunciations]).tolist()
-        found = [
-            (self._graph.text(word), spans[end - len(labels) : end])
-            for word, labels, end in zip(hypothesis.words, pronunciations, ends, strict=True)
-        ]
-        return align.words(found, self._offset, self._probability)
+        start = kept[-1][-1].end if kept else 0
+        labels = [label for labels in pronunciations for label in labels]
+        try:
+            found = iter(align.forced_spans(self._log_probs(start), labels))
+        except ValueError:
+            if not kept:
+                raise
+            return self._place(hypothesis, kept[:-1])  # the last one had taken too many frames
+        moved = (replace(span, start=span.start + start, end=span.end + start) for span in found)
+        new = (list(islice(moved, len(labels))) for labels in pronunciations)
+        spans: tuple[Sequence[Span], ...] = (*kept, *new)
+        if self._graph.lm is None:
+            spelled = align.spelled([span for unit in spans for span in unit], self._labels)
+            words = align.words(spelled, self._offset, self._probability)
+        else:
+            found_words = zip(map(self._graph.text, hypothesis.words), spans, strict=True)
+            words = align.words(found_words, self._offset, self._probability)
+        return _Placed(hypothesis, spans, words)
+
+    def _log_probs(self, start: int) -> np.ndarray:
+        """(frames, labels) from a frame of the utterance on."""
+        blocks: list[np.ndarray] = []
+        first = self._n_frames
+        for block in reversed(self._blocks):
+            if first <= start and blocks:
+                break
+            blocks.append(block)
+            first -= len(block)
+        return np.concatenate(blocks[::-1])[start - first :]
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """A hypothesis, the spans of each of its search's words, and its words with their times."""
+
+    hypothesis: Hypothesis
+    spans: tuple[Sequence[Span], ...]
+    words: tuple[Word, ...]
+
+
+def _n_common(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many of the first numbers of two sequences are the same."""
+    shorter = min(len(one), len(other))
+    return next((i for i in range(shorter) if one[i] != other[i]), shorter)
