@@ -66,6 +66,8 @@ class NGramModel:
         for first, order in zip(firsts, orders[1:], strict=False):
             self._is_context[first + order.contexts] = True
         self.suffixes = self._find_suffixes(orders)
+        bigrams = self._keys[: self.counts[1]] if len(self.counts) > 1 else self._keys
+        self._first_bigrams = np.searchsorted(bigrams, np.arange(1, self.counts[0] + 2) << WORD_BITS)
 
     @property
     def _first_nodes(self) -> np.ndarray:
@@ -136,10 +138,14 @@ class NGramModel:
         keys = self._keys[np.where(longer, states - 1 - self.counts[0], 0)] if len(self._keys) else 0
         return np.where(longer, keys & ((1 << WORD_BITS) - 1), states - 1)
 
+    def n_bigrams(self, last_words: np.ndarray) -> np.ndarray:
+        """(n,) how many bigrams begin with each word."""
+        return self._first_bigrams[last_words + 1] - self._first_bigrams[last_words]
+
     def bigrams(self, last_words: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """How many bigrams begin with each of (n,) words; their second words and log-probabilities."""
-        firsts = np.searchsorted(self._keys, (last_words + 1) << WORD_BITS)
-        counts = np.searchsorted(self._keys, (last_words + 2) << WORD_BITS) - firsts
+        firsts = self._first_bigrams[last_words]
+        counts = self.n_bigrams(last_words)
         at = joined_ranges(firsts, counts)
         words = self._keys[at] & ((1 << WORD_BITS) - 1)
         return counts, words, self._log_probs[self.counts[0] + at]
