@@ -20,6 +20,7 @@ from asr.decoding.ranges import joined_ranges
 UNKNOWN, BEGIN, END = 0, 1, 2  # word ids
 SPECIAL_WORDS = ("<unk>", "<s>", "</s>")
 WORD_BITS = 24  # of a key
+_BLOCK = 16  # keys, two lines of a processor's cache
 
 
 @dataclass(frozen=True)
@@ -52,13 +53,14 @@ class NGramModel:
         self.words = tuple(words)
         self.counts = tuple(map(len, orders))  # n-grams of each order
         firsts = self._first_nodes
-        self._keys = np.concatenate(
-            [np.zeros(0, np.int64)]
-            + [
-                (first + order.contexts.astype(np.int64) << WORD_BITS) + order.words
-                for first, order in zip(firsts, orders[1:], strict=False)
-            ]
-        )
+        n_keys = sum(self.counts[1:])
+        self._blocks = np.full((n_keys // _BLOCK + 1, _BLOCK), np.iinfo(np.int64).max)
+        self._keys = self._blocks.reshape(-1)[:n_keys]
+        for first, end, order in zip(firsts, firsts[1:], orders[1:], strict=False):
+            keys = self._keys[end - firsts[1] :][: len(order)]
+            np.left_shift(first + order.contexts.astype(np.int64), WORD_BITS, out=keys)
+            keys += order.words
+        self._first_keys = self._blocks[:, 0].copy()  # of each block
         self._log_probs = np.concatenate([order.log_probs for order in orders])
         self._back_offs = np.concatenate([[np.float32(0)], *(order.back_offs for order in orders[:-1])])
         # A node without arcs and without a back-off weight says no more than its suffix does.
@@ -152,12 +154,14 @@ class NGramModel:
 
     def _find(self, nodes: np.ndarray, words: np.ndarray) -> np.ndarray:
         """The arcs of words out of context nodes; -1 where there is none."""
-        inner = nodes > 0
-        if not len(self._keys):
-            return np.where(inner, -1, words)
-        keys = (nodes.astype(np.int64) << WORD_BITS) + words
-        at = np.minimum(self._keys.searchsorted(keys), len(self._keys) - 1)
-        return np.where(inner, np.where(self._keys[at] == keys, at + len(self.words), -1), words)
+        arcs = np.where(nodes > 0, -1, words)
+        inner = nodes.ravel().nonzero()[0]
+        keys = ((nodes.astype(np.int64) << WORD_BITS) + words).ravel()[inner]
+        # Two steps, for a search in all keys waits for the memory again and again.
+        blocks = self._first_keys.searchsorted(keys, "right") - 1
+        rows, columns = (self._blocks.take(blocks, axis=0) == keys[:, None]).nonzero()
+        arcs.reshape(-1)[inner[rows]] = len(self.words) + blocks[rows] * _BLOCK + columns
+        return arcs
 
     def score(self, states: np.ndarray, words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(n,) natural log-probabilities of words after states, and (n,) the states that follow."""
