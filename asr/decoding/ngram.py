@@ -21,6 +21,7 @@ UNKNOWN, BEGIN, END = 0, 1, 2  # word ids
 SPECIAL_WORDS = ("<unk>", "<s>", "</s>")
 WORD_BITS = 24  # of a key
 _BLOCK = 16  # keys, two lines of a processor's cache
+_MANY = 4096  # keys whose blocks would take much memory
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,15 @@ class NGramModel:
         self.counts = tuple(map(len, orders))  # n-grams of each order
         firsts = self._first_nodes
         n_keys = sum(self.counts[1:])
-        self._blocks = np.full((n_keys // _BLOCK + 1, _BLOCK), np.iinfo(np.int64).max)
+        # Blocks of sorted keys, padded with what is no key; made in place, for new memory takes time.
+        self._blocks = np.empty((n_keys // _BLOCK + 1, _BLOCK), np.int64)
+        self._blocks[-1] = np.iinfo(np.int64).max
         self._keys = self._blocks.reshape(-1)[:n_keys]
         for first, end, order in zip(firsts, firsts[1:], orders[1:], strict=False):
             keys = self._keys[end - firsts[1] :][: len(order)]
-            np.left_shift(first + order.contexts.astype(np.int64), WORD_BITS, out=keys)
+            keys[:] = order.contexts
+            keys += first
+            keys <<= WORD_BITS
             keys += order.words
         self._first_keys = self._blocks[:, 0].copy()  # of each block
         self._log_probs = np.concatenate([order.log_probs for order in orders])
@@ -68,8 +73,9 @@ class NGramModel:
         for first, order in zip(firsts, orders[1:], strict=False):
             self._is_context[first + order.contexts] = True
         self.suffixes = self._find_suffixes(orders)
-        bigrams = self._keys[: self.counts[1]] if len(self.counts) > 1 else self._keys
-        self._first_bigrams = np.searchsorted(bigrams, np.arange(1, self.counts[0] + 2) << WORD_BITS)
+        contexts = orders[1].contexts if len(orders) > 1 else np.zeros(0, np.int32)
+        n_bigrams = np.bincount(contexts, minlength=self.counts[0])
+        self._first_bigrams = np.concatenate([[0], n_bigrams.cumsum()])
 
     @property
     def _first_nodes(self) -> np.ndarray:
@@ -157,10 +163,15 @@ class NGramModel:
         arcs = np.where(nodes > 0, -1, words)
         inner = nodes.ravel().nonzero()[0]
         keys = ((nodes.astype(np.int64) << WORD_BITS) + words).ravel()[inner]
-        # Two steps, for a search in all keys waits for the memory again and again.
-        blocks = self._first_keys.searchsorted(keys, "right") - 1
-        rows, columns = (self._blocks.take(blocks, axis=0) == keys[:, None]).nonzero()
-        arcs.reshape(-1)[inner[rows]] = len(self.words) + blocks[rows] * _BLOCK + columns
+        if len(keys) > _MANY:
+            at = np.minimum(self._keys.searchsorted(keys), len(self._keys) - 1)
+            rows = (self._keys[at] == keys).nonzero()[0]
+            at = at[rows]
+        else:  # in two steps, for a search in all keys waits for the memory again and again
+            blocks = self._first_keys.searchsorted(keys, "right") - 1
+            rows, columns = (self._blocks.take(blocks, axis=0) == keys[:, None]).nonzero()
+            at = blocks[rows] * _BLOCK + columns
+        arcs.reshape(-1)[inner[rows]] = len(self.words) + at
         return arcs
 
     def score(self, states: np.ndarray, words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
