@@ -13,7 +13,7 @@ Sources: Graves et al. 2006 and Hannun et al. 2014 (prefix search with a languag
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import exp, log
 from typing import Protocol
 
@@ -25,7 +25,7 @@ from asr.decoding.prefix_tree import MAX_LABELS, PrefixTree
 from asr.decoding.ranges import joined_ranges
 from asr.labels import BLANK
 
-_MARGIN = 1.25  # by which the gap between best and worst hypothesis may grow from frame to frame
+_MARGIN = 1.1  # by which the gap between best and worst hypothesis may grow from frame to frame
 _BITS = np.uint64(1) << np.arange(MAX_LABELS, dtype=np.uint64)  # of each label among a node's children
 _ONE = np.uint64(1)
 _LEEWAY = 1.0  # for hypotheses that a context may make better than they look without it
@@ -236,7 +236,7 @@ class BeamSearch:
         blank, label = self._staying(frame)
         best = float((blank + label).max())
         self._factor += log(best)
-        self._beam = replace(self._beam, blank=blank / best, label=label / best)
+        self._beam = _Beam(blank / best, label / best, self._beam.ahead, self._beam.ids)
 
     def _staying(self, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Probabilities of ending in a blank and in a label after a frame without a new label."""
@@ -298,11 +298,13 @@ class BeamSearch:
         """
         beam, tree, config = self._beam, self._graph.tree, self._graph.config
         # Look-ahead makes a hypothesis worse, but for words with a bonus, so many need not be looked at.
-        hopeless = staying.max() - min(config.threshold, _MARGIN * self._gap + 1) - self._graph.most_gained
+        hopeless = staying.max() - min(config.threshold, _MARGIN * self._gap + 0.5) - self._graph.most_gained
         children, bits = tree.children[beam.nodes], _BITS[tried]
         is_child = children[:, None] & bits != 0
         is_child &= total[:, None] > hopeless - scores[tried]
-        rows, columns = np.divmod(is_child.ravel().nonzero()[0], len(tried))
+        places = is_child.ravel().nonzero()[0]
+        rows = places // len(tried)
+        columns = places - rows * len(tried)
         new = tried[columns]
         below = children[rows] & (bits[columns] - _ONE)
         nodes = tree.first_child[beam.nodes][rows] + np.bitwise_count(below)
