@@ -97,7 +97,6 @@ def main() -> None:
     args = parser.parse_args()
     utterances = read_manifest(args.manifest, corpus=args.corpus, limit=args.limit)
     nearest = min(range(len(utterances)), key=lambda i: abs(utterances[i].duration - 10))
-    rows = []
     with tempfile.TemporaryDirectory(prefix="asr-bench-") as name:
         folder = Path(name)
         # In a process of its own: run_process() measures memory beside a small one only.

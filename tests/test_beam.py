@@ -137,6 +137,20 @@ def test_agreement_is_the_share_of_the_hypotheses_that_have_the_same_words_so_fa
     assert search.agreement() == sorted(search.agreement(), reverse=True)
 
 
+@pytest.mark.parametrize("prior", [0.3, 0.001])
+def test_scores_stay_in_range_over_thousands_of_blank_frames(prior: float) -> None:
+    """However little a blank weighs against a label that is rare."""
+    tree = PrefixTree(Pronunciations.of([([1], 3), ([2], 4)]), 3)
+    graph = Graph(tree, complete_model(2, 2, 0), BeamConfig(certain_blank=0.9, prior_weight=1.0))
+    search = BeamSearch(graph, np.log(np.array([0.5, prior, 0.5])))
+    search.step(np.log(np.array([[0.1, 0.8, 0.1], [0.95, 0.04, 0.01], [0.2, 0.1, 0.7]], np.float32)))
+    first = search.best().score
+    search.step(np.log(np.array([[0.95, 0.04, 0.01]] * 3000, np.float32)))
+    # Each frame weighs by its likeliest label, divided by its prior.
+    expected = first + 3000 * np.log(max(0.95 / 0.5, 0.04 / prior))
+    assert search.best().score == pytest.approx(expected, abs=20)
+
+
 def test_a_word_that_has_only_begun_is_left_out_at_the_end() -> None:
     tree = PrefixTree(Pronunciations.of([([1], 3), ([2, 2, 1], 4)]), 3)
     search = BeamSearch(Graph(tree, complete_model(2, 2, 0), BeamConfig(word_score=0.0)))
@@ -217,7 +231,7 @@ def test_without_a_language_any_letters_may_come() -> None:
 
 
 def test_the_likeliest_texts_are_told_when_asked_for() -> None:
-    sound = spoken(LABELS["phones"], "T UW K AE T S".split(), probability=0.5)
+    sound = spoken(LABELS["phones"], "T UW K AE T S".split(), probability=0.3)
     options = DecoderOptions(lm_weight=1.0, word_score=0.0, n_best=3)
     decoder = DecoderFactory(LABELS, {}, options, little_language(True))()
     decoder.step(sound)

@@ -8,7 +8,6 @@ import pytest
 from asr.decoding import lookahead
 from asr.decoding.beam import BeamConfig, Graph, Phrase
 from asr.decoding.lookahead import BigramLookAhead
-from asr.decoding.memo import Memo
 from asr.decoding.ngram import SPECIAL_WORDS, NGramModel, Order
 from asr.decoding.prefix_tree import PrefixTree, Pronunciations
 
@@ -56,12 +55,16 @@ def near_root(tree: PrefixTree, node: int) -> int:
     return node
 
 
-@pytest.mark.parametrize(("seed", "most_words"), [(0, 4096), (1, 4096), (2, 1), (3, 20)])
+@pytest.mark.parametrize(
+    ("seed", "most_words", "fewest_bigrams"), [(0, 4096, 0), (1, 4096, 7), (2, 1, 0), (3, 20, 0), (4, 9, 7)]
+)
 def test_it_is_the_probability_of_all_words_below_after_the_last_word(
-    seed: int, most_words: int, monkeypatch: pytest.MonkeyPatch
+    seed: int, most_words: int, fewest_bigrams: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two labels deep; what is deeper has the share of it that unigrams give."""
+    """Two labels deep; what is deeper has the share of it that unigrams give, as has all after words that
+    have few bigrams."""
     monkeypatch.setattr(lookahead, "_MOST_WORDS", most_words)  # few: sums are made again and again
+    monkeypatch.setattr(lookahead, "_FEWEST_BIGRAMS", fewest_bigrams)
     lm, tree = sparse_trigrams(seed), random_tree(seed)
     look_ahead = BigramLookAhead(tree, lm, 0.8 * lm.unigrams - 0.5, lm_weight=0.8, word_score=-0.5)
     random = np.random.default_rng(seed)
@@ -74,13 +77,15 @@ def test_it_is_the_probability_of_all_words_below_after_the_last_word(
             shallow = near_root(tree, node)
             n_deep += shallow != node
             words, deeper = np.array(rows_below(tree, shallow)), np.array(rows_below(tree, node))
-            # The state of a word alone is the node that its unigram leads to.
-            log_probs, _ = lm.score(np.full(len(words), last_word + 1), words)
+            if last_word >= 0 and lm.n_bigrams(np.array([last_word]))[0] < fewest_bigrams:
+                log_probs = lm.unigrams[words] + lm.unigram_back_offs[last_word]
+            else:  # the state of a word alone is the node that its unigram leads to
+                log_probs, _ = lm.score(np.full(len(words), last_word + 1), words)
             share = np.exp(lm.unigrams[deeper]).sum() / np.exp(lm.unigrams[words]).sum()
             expected.append(0.8 * (np.logaddexp.reduce(log_probs) + np.log(share)) - 0.5)
         np.testing.assert_allclose(look_ahead(last_words, nodes), expected, rtol=1e-4, atol=1e-4)
     assert n_deep > 50
-    assert not look_ahead(np.arange(N_LABELS), np.arange(N_LABELS)).any()
+    assert not look_ahead.without_context[:N_LABELS].any()
 
 
 def test_the_last_word_of_a_state_is_that_of_its_context() -> None:
@@ -111,20 +116,3 @@ def test_a_bonus_on_a_phrase_is_seen_from_its_first_label() -> None:
         first_of_the_phrase = graph.tree.first_child[0] + 1
         scores.append(graph.look_ahead(np.array([-1]), np.array([first_of_the_phrase]))[0])
     assert scores[1] == pytest.approx(scores[0] + 3.0, abs=1e-4)
-
-
-def test_a_memo_gives_the_right_values_even_when_all_keys_share_one_slot() -> None:
-    asked: list[int] = []
-
-    def square(keys: np.ndarray) -> np.ndarray:
-        asked.extend(keys.tolist())
-        return keys * keys
-
-    for bits in (1, 10):
-        asked.clear()
-        memo = Memo(bits, np.int64)
-        for keys in (np.array([3, 5, 3, 0]), np.array([5, 7, 3]), np.array([7, 7, 3, 5])):
-            found = memo.get(keys, lambda rows, keys=keys: square(keys[rows]))
-            assert found.tolist() == (keys * keys).tolist()
-    assert sorted(set(asked)) == [0, 3, 5, 7]
-    assert asked.count(7) == 1  # with room for all, nothing is computed twice

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asr.decoding import language
+from asr.decoding import language, ngram
 from asr.decoding.arpa import read_arpa
 from asr.decoding.language import Language
 from asr.decoding.ngram import NGramModel
@@ -79,6 +79,14 @@ def test_many_words_at_once_score_as_one_by_one(arpa: Path) -> None:
     for i, (state, word) in enumerate(zip(states, words, strict=True)):
         score, state_after = model.score(np.array([state]), np.array([word]))
         assert score[0] == scores[i] and state_after[0] == following[i]
+
+
+def test_few_and_many_words_are_looked_up_alike(arpa: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = read_arpa(arpa)
+    states, words = (grid.ravel() for grid in np.meshgrid(range(len(model.suffixes)), range(model.counts[0])))
+    few = model.score(states, words)
+    monkeypatch.setattr(ngram, "_MANY", 0)
+    np.testing.assert_array_equal(model.score(states, words), few)
 
 
 def test_compressed_and_upper_case_files_read_the_same(arpa: Path, tmp_path: Path) -> None:

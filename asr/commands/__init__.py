@@ -19,6 +19,18 @@ if TYPE_CHECKING:
     from asr.recognizer import Recognizer
 
 
+def add_model_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    parser.add_argument(
+        "-m",
+        "--model",
+        default="english",
+        metavar="NAME|PATH",
+        help="name of a shipped model, or a model's path (default: english)",
+    )
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: auto)")
+    parser.add_argument("-t", "--threads", type=arguments.count, metavar="N", help="CPU threads")
+
+
 def add_engine_option(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
     parser.add_argument(
         "--engine",

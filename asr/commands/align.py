@@ -7,8 +7,14 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asr import arguments
-from asr.commands import add_decoder_options, check_model, decoder_options, print_result, show_progress
+from asr.commands import (
+    add_decoder_options,
+    add_model_options,
+    check_model,
+    decoder_options,
+    print_result,
+    show_progress,
+)
 from asr.errors import AlignmentError, ExitStatus, UsageError
 from asr.formats import render
 
@@ -30,16 +36,16 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("audio", metavar="AUDIO", help="a sound or video file, or - for standard input")
     parser.add_argument("text", metavar="TEXT", help="a text file, as it may be printed")
     parser.add_argument(
-        "-f", "--output-format", choices=_FORMATS, default="json", metavar="FORMAT",
+        "-f",
+        "--output-format",
+        choices=_FORMATS,
+        default="json",
+        metavar="FORMAT",
         help=f"{', '.join(_FORMATS)} (default: json)",
     )
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="instead of standard output")
-    parser.add_argument(
-        "--level", choices=("words", "characters"), default="words", help="(default: words)"
-    )
-    parser.add_argument("-m", "--model", default="english", metavar="NAME|PATH", help="(default: english)")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: auto)")
-    parser.add_argument("-t", "--threads", type=arguments.count, metavar="N", help="CPU threads")
+    parser.add_argument("--level", choices=("words", "characters"), default="words", help="(default: words)")
+    add_model_options(parser)
     add_decoder_options(parser)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from asr import __version__, arguments, pretrained
-from asr.commands import add_engine_option
+from asr.commands import add_engine_option, add_model_options
 from asr.errors import AudioError, ExitStatus, UsageError
 
 # Of the source tree: what is installed carries no recording.
@@ -30,15 +30,13 @@ def add_parser(subparsers: Any) -> None:
         metavar="FILE",
         help="recordings; start-up is that of the first (default: the sample of the tests)",
     )
-    parser.add_argument("-m", "--model", default="english", metavar="NAME|PATH", help="(default: english)")
+    add_model_options(parser)
     parser.add_argument(
         "--streaming-model",
         metavar="NAME|PATH",
         help=f"a model of one direction (default: {pretrained.STREAMING}, if it is installed)",
     )
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: auto)")
     add_engine_option(parser)
-    parser.add_argument("-t", "--threads", type=arguments.count, metavar="N", help="CPU threads")
     parser.add_argument(
         "--runs", type=arguments.count, default=10, metavar="N", help="processes for start-up (default: 10)"
     )

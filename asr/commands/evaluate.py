@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from asr import arguments
-from asr.commands import add_decoder_options, add_engine_option, load_recognizer
+from asr.commands import add_decoder_options, add_engine_option, add_model_options, load_recognizer
 from asr.errors import ExitStatus, OutputError
 
 if TYPE_CHECKING:
@@ -23,10 +23,8 @@ def add_parser(subparsers: Any) -> None:
         "normalised as for training: lower case, no punctuation, numbers as words.",
     )
     parser.add_argument("manifest", metavar="MANIFEST", help="JSON lines with audio, text, duration")
-    parser.add_argument("-m", "--model", default="english", metavar="NAME|PATH", help="(default: english)")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: auto)")
+    add_model_options(parser)
     add_engine_option(parser)
-    parser.add_argument("-t", "--threads", type=arguments.count, metavar="N", help="CPU threads")
     parser.add_argument("--corpus", metavar="NAME", help="only the rows of this corpus")
     parser.add_argument("--limit", type=arguments.count, metavar="N", help="only the first N rows")
     parser.add_argument("--lexicon", metavar="FILE", help="count phone errors by these pronunciations")

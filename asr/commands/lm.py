@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asr import arguments, extras
-from asr.commands import add_decoder_options, decoder_options
+from asr.commands import add_decoder_options, add_model_options, decoder_options
 from asr.errors import ExitStatus, OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -77,9 +77,7 @@ def add_parser(subparsers: Any) -> None:
         help="pronunciations; none: words are spelled in characters (default: those that come with asr)",
     )
     tune = parser.add_argument_group("tune")
-    tune.add_argument("-m", "--model", default="english", metavar="NAME|PATH", help="(default: english)")
-    tune.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: auto)")
-    tune.add_argument("-t", "--threads", type=arguments.count, metavar="N", help="CPU threads")
+    add_model_options(tune)
     tune.add_argument("--corpus", metavar="NAME", help="only the rows of this corpus")
     tune.add_argument("--limit", type=arguments.count, metavar="N", help="only the first N rows")
     tune.add_argument("--save", action="store_true", help="keep the best weights in the file of --lm")

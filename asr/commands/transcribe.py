@@ -19,6 +19,7 @@ from asr import arguments
 from asr.commands import (
     add_decoder_options,
     add_engine_option,
+    add_model_options,
     check_model,
     load_recognizer,
     print_result,
@@ -107,18 +108,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
 
     model = parser.add_argument_group("model")
-    model.add_argument(
-        "-m",
-        "--model",
-        default="english",
-        metavar="NAME|PATH",
-        help="name of a shipped model, or a model's path (default: english)",
-    )
-    model.add_argument(
-        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: auto)"
-    )
+    add_model_options(model)
     add_engine_option(model)
-    model.add_argument("-t", "--threads", type=arguments.count, metavar="N", help="CPU threads")
     model.add_argument(
         "--batch-size",
         type=arguments.count,
@@ -131,9 +122,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add_decoder_options(parser)
 
     audio = parser.add_argument_group("input")
-    audio.add_argument(
-        "--recursive", action="store_true", help="look into the folders of a directory too"
-    )
+    audio.add_argument("--recursive", action="store_true", help="look into the folders of a directory too")
     audio.add_argument(
         "--channels",
         type=_channels,
@@ -200,9 +189,7 @@ class _Recording:
 
 
 def run(args: argparse.Namespace) -> ExitStatus:
-    formats = list(
-        dict.fromkeys(name for names in args.output_format or [["txt"]] for name in names)
-    )
+    formats = list(dict.fromkeys(name for names in args.output_format or [["txt"]] for name in names))
     _check(args, formats)
     as_written = _spelling(args)
     recordings, n_failed = _find(args.paths, recursive=args.recursive)
@@ -217,9 +204,7 @@ def run(args: argparse.Namespace) -> ExitStatus:
             for format in formats
         }
         if args.skip_existing:
-            targets = {
-                format: path for format, path in targets.items() if path and not path.exists()
-            }
+            targets = {format: path for format, path in targets.items() if path and not path.exists()}
         if targets:
             work.append((recording, targets))
         else:
@@ -233,9 +218,7 @@ def run(args: argparse.Namespace) -> ExitStatus:
 def _check(args: argparse.Namespace, formats: Sequence[str]) -> None:
     """Raises UsageError for options that contradict each other or where they are used."""
     if args.output_dir is None and len(formats) > 1:
-        raise UsageError(
-            f"{', '.join(formats)}: standard output can hold one format; give --output-dir DIR"
-        )
+        raise UsageError(f"{', '.join(formats)}: standard output can hold one format; give --output-dir DIR")
     if args.output_dir is None and args.skip_existing:
         raise UsageError("--skip-existing: needs --output-dir DIR, where the results may exist")
     if args.sample_rate is not None and not args.raw:
@@ -517,9 +500,7 @@ def _report(recording: _Recording, error: Exception, verbose: bool) -> None:
 
 
 @contextmanager
-def _opener(
-    recording: _Recording, args: argparse.Namespace
-) -> Iterator[Callable[[str | int], AudioReader]]:
+def _opener(recording: _Recording, args: argparse.Namespace) -> Iterator[Callable[[str | int], AudioReader]]:
     """Gives a function that opens the recording, mixed or one of its channels."""
     from asr.audio import open_audio, spool_standard_input
 

@@ -13,22 +13,25 @@ Sources: Graves et al. 2006 and Hannun et al. 2014 (prefix search with a languag
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from math import exp, log
 from typing import Protocol
 
 import numpy as np
 
 from asr.decoding.lookahead import BigramLookAhead, LookAhead, UnigramLookAhead
-from asr.decoding.memo import Memo
 from asr.decoding.ngram import END, UNKNOWN, NGramModel
-from asr.decoding.prefix_tree import PrefixTree
+from asr.decoding.prefix_tree import MAX_LABELS, PrefixTree
 from asr.decoding.ranges import joined_ranges
 from asr.labels import BLANK
 
-_MEMO_BITS = 17  # of the number of scores that are remembered
-_MARGIN = 1.25  # by which the gap between best and worst hypothesis may grow from frame to frame
+_MARGIN = 1.1  # by which the gap between best and worst hypothesis may grow from frame to frame
+_BITS = np.uint64(1) << np.arange(MAX_LABELS, dtype=np.uint64)  # of each label among a node's children
+_ONE = np.uint64(1)
+_LEEWAY = 1.0  # for hypotheses that a context may make better than they look without it
 _DEEPEST = 6  # words that agreement() looks back
 _HASH_FACTOR = np.int64(0x5851F42D4C957F2D)  # of a linear congruential generator (Knuth, MMIX)
+_TEXT_BITS = np.uint64(24)  # of a hash that tells hypotheses apart; the others tell their places
 
 
 class LanguageModel(Protocol):
@@ -62,7 +65,7 @@ class BeamConfig:
 
     beam_size: int = 400  # hypotheses kept from frame to frame
     label_beam: int = 10  # likeliest labels of a frame that are tried
-    threshold: float = 14.0  # hypotheses this much worse than the best are dropped
+    threshold: float = 11.0  # hypotheses this much worse than the best are dropped
     lm_weight: float = 0.92
     word_score: float = -0.75  # added for each word
     prior_weight: float = 0.6  # of the labels' log prior, which is subtracted
@@ -80,26 +83,48 @@ class Hypothesis:
 
 @dataclass(frozen=True)
 class _Beam:
-    """Rows are hypotheses, the arrays columns: log-probability of ending in a blank and in a label, hash of
-    the words, language model state and its last word, tree node, look-ahead in both scores, and the last
-    word's place in the search's history."""
+    """Hypotheses, columns of arrays: probability of ending in a blank and in a label, by a common factor;
+    look-ahead in both, a logarithm; and ids, (5, n) integers whose rows have names below."""
 
     blank: np.ndarray
     label: np.ndarray
-    texts: np.ndarray
-    states: np.ndarray
-    last_words: np.ndarray
-    nodes: np.ndarray
     ahead: np.ndarray
-    history: np.ndarray
+    ids: np.ndarray
+
+    @property
+    def texts(self) -> np.ndarray:
+        """Hashes of the words so far."""
+        return self.ids[0]
+
+    @property
+    def states(self) -> np.ndarray:
+        """Of the language model."""
+        return self.ids[1]
+
+    @property
+    def last_words(self) -> np.ndarray:
+        """Those of the states."""
+        return self.ids[2]
+
+    @property
+    def nodes(self) -> np.ndarray:
+        """Of the prefix tree."""
+        return self.ids[3]
+
+    @property
+    def history(self) -> np.ndarray:
+        """The last words' places in the search's history."""
+        return self.ids[4]
 
     @property
     def total(self) -> np.ndarray:
-        """Log-probability of each hypothesis, however it ends."""
-        return np.logaddexp(self.blank, self.label)
+        """Probability of each hypothesis, however it ends."""
+        return self.blank + self.label
 
-    def take(self, rows: np.ndarray) -> _Beam:
-        return _Beam(*(column[rows] for column in vars(self).values()))
+    def take(self, columns: np.ndarray) -> _Beam:
+        return _Beam(
+            self.blank[columns], self.label[columns], self.ahead[columns], self.ids.take(columns, axis=1)
+        )
 
 
 @dataclass(frozen=True)
@@ -137,9 +162,6 @@ class Graph:
             self.look_ahead = BigramLookAhead(tree, lm, self.alone, config.lm_weight, config.word_score)
         else:
             self.look_ahead = UnigramLookAhead(tree, self.alone)
-        self._memo = Memo(
-            _MEMO_BITS, [("score", np.float32), ("state", np.int64), ("last_word", np.int64)]
-        )
 
     def text(self, word: int) -> str:
         """The spelling of a word or phrase."""
@@ -150,27 +172,19 @@ class Graph:
         """Weighted scores of words after states, the states after them, and these states' last words."""
         if self.lm is None:
             return self.alone[words], states, words
-        remembered = self._memo.get(
-            states * len(self.alone) + words, lambda rows: self._compute(states[rows], words[rows])
-        )
-        return remembered["score"], remembered["state"], remembered["last_word"]
-
-    def _compute(self, states: np.ndarray, words: np.ndarray) -> np.ndarray:
-        assert self.lm is not None
-        is_phrase = words >= self._n_words
-        log_probs, following = self.lm.score(states, np.where(is_phrase, UNKNOWN, words))
+        is_phrase = words >= self._n_words if self._phrases else np.zeros(0, bool)
+        phrases = is_phrase.nonzero()[0]
+        in_model = np.where(is_phrase, UNKNOWN, words) if len(phrases) else words
+        log_probs, following = self.lm.score(states, in_model)
         scores = self.config.lm_weight * log_probs + np.float32(self.config.word_score)
-        for row in np.flatnonzero(is_phrase):
+        for row in phrases:
             phrase = self._phrases[words[row] - self._n_words]
             scores[row], state = phrase.bonus, states[row : row + 1]
             for word in phrase.ids:
                 log_prob, state = self.lm.score(state, np.array([word]))
                 scores[row] += self.config.lm_weight * log_prob[0] + self.config.word_score
             following[row] = state[0]
-        result = np.empty(len(states), self._memo.dtype)
-        result["score"], result["state"] = scores, following
-        result["last_word"] = self.lm.last_words(following)
-        return result
+        return scores, following, self.lm.last_words(following)
 
 
 class BeamSearch:
@@ -182,103 +196,148 @@ class BeamSearch:
         self._bias = np.zeros(graph.tree.n_labels, np.float32)
         if log_priors is not None:
             self._bias += graph.config.prior_weight * log_priors
-        states = np.full(1, 0 if graph.lm is None else graph.lm.start)
+        start = np.full(1, 0 if graph.lm is None else graph.lm.start)
+        last_word = -1 if graph.lm is None else graph.lm.last_words(start)[0]
         self._beam = _Beam(
-            blank=np.zeros(1, np.float32),
-            label=np.full(1, -np.inf, np.float32),
-            texts=np.zeros(1, np.int64),
-            states=states,
-            last_words=np.full(1, -1) if graph.lm is None else graph.lm.last_words(states),
-            nodes=np.full(1, BLANK),
+            blank=np.ones(1),
+            label=np.zeros(1),
             ahead=np.zeros(1, np.float32),
-            history=np.full(1, -1),
+            ids=np.array([[0], [start[0]], [last_word], [BLANK], [-1]]),
         )
+        self._factor = 0.0  # common to the beam's probabilities, its logarithm
         self.best_path_score = 0.0  # of the likeliest labels so far, allowed by the graph or not
-        self._words: list[np.ndarray] = []  # columns (word, node, previous column, hash) of the history
+        # Words, their nodes, previous entries and hashes: the history by pieces.
+        self._words: list[tuple[np.ndarray, ...]] = []
         self._n_words = 0
         self._gap = np.inf  # between the best hypothesis and the worst kept
 
+    @np.errstate(divide="ignore")  # the logarithm of probability 0
     def step(self, log_probs: np.ndarray) -> None:
         """Advance over (frames, labels) natural log posteriors."""
         config = self._graph.config
         skipped = log_probs[:, BLANK] >= np.log(config.certain_blank)
         scores = log_probs.astype(np.float32) - self._bias
-        self.best_path_score += float(scores.max(-1).sum())
+        best = scores.max(-1)
+        self.best_path_score += float(best.sum())
         n_tried = min(config.label_beam, scores.shape[1] - 1)
         tried = np.sort(np.argpartition(-scores[:, 1:], n_tried - 1)[:, :n_tried] + 1)
-        for frame, labels, skip in zip(scores, tried, skipped, strict=True):
-            self._advance(frame, labels[:0] if skip else labels)
+        scores -= best[:, None]
+        probabilities = np.exp(scores.astype(np.float64))
+        columns = zip(probabilities, scores, tried, skipped, best.tolist(), strict=True)
+        for frame, of_labels, labels, skip, factor in columns:
+            self._factor += factor
+            if skip:
+                self._stay(frame)
+            else:
+                self._advance(frame, of_labels, labels)
 
-    def _advance(self, scores: np.ndarray, tried: np.ndarray) -> None:
+    def _stay(self, frame: np.ndarray) -> None:
+        """By one frame that brings no new label."""
+        blank, label = self._staying(frame)
+        best = float((blank + label).max())
+        self._factor += log(best)
+        self._beam = _Beam(blank / best, label / best, self._beam.ahead, self._beam.ids)
+
+    def _staying(self, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Probabilities of ending in a blank and in a label after a frame without a new label."""
+        beam = self._beam
+        return beam.total * frame[BLANK], beam.label * frame[self._graph.tree.labels[beam.nodes]]
+
+    def _advance(self, frame: np.ndarray, scores: np.ndarray, tried: np.ndarray) -> None:
+        """By one frame, (labels,) probabilities and their logarithms; tried: the labels that may follow."""
         beam, tree, config = self._beam, self._graph.tree, self._graph.config
-        total = beam.total
-        last = tree.labels[beam.nodes]
-        blank, label = total + scores[BLANK], beam.label + scores[last]
-        if not len(tried):
-            self._beam = replace(beam, blank=blank, label=label)
-            return
-        staying = np.logaddexp(blank, label)
-        # By one more label: every child of every hypothesis' node among the labels tried. Look-ahead makes
-        # a hypothesis worse, but for words with a bonus, so many need not be looked at.
-        hopeless = staying.max() - min(config.threshold, _MARGIN * self._gap + 1) - self._graph.most_gained
-        bits = tried.astype(np.uint64)
-        children = tree.children[beam.nodes]
-        is_child = (children[:, None] >> bits) & np.uint64(1) > 0
-        rows, columns = (is_child & (total[:, None] + scores[tried] > hopeless)).nonzero()
-        new, bits = tried[columns], bits[columns]
-        below = children[rows] & ((np.uint64(1) << bits) - np.uint64(1))
-        nodes = tree.first_child[beam.nodes[rows]] + np.bitwise_count(below)
+        blank, label = self._staying(frame)
+        total, staying = np.log(beam.total), np.log(blank + label)
+        rows, new, nodes = self._extensions(total, staying, scores, tried)
         ahead = self._graph.look_ahead(beam.last_words[rows], nodes)
-        extended = np.where(new == last[rows], beam.blank[rows], total[rows])
+        extended = total[rows]
+        repeated = (new == tree.labels[beam.nodes[rows]]).nonzero()[0]
+        extended[repeated] = np.log(beam.blank[rows[repeated]])
         extended += scores[new] + (ahead - beam.ahead[rows])
         scored = np.concatenate([staying, extended])
-        best = scored.max()
-        floor = best - config.threshold
-        if len(scored) > config.beam_size:
-            scored.partition(-config.beam_size)
-            floor = max(floor, scored[-config.beam_size])
-        self._gap = best - floor
-        kept = extended > floor
+        floor = _floor(scored, config)
+        self._gap = scored.max() - floor
+        kept = (extended > floor).nonzero()[0]
         rows, nodes, extended, ahead = rows[kept], nodes[kept], extended[kept], ahead[kept]
-        # A node where words end also leads back to a root, once for each of them.
-        first_word = tree.first_word[nodes]
-        n_words = tree.first_word[nodes + 1] - first_word
-        ended = np.arange(len(nodes)).repeat(n_words)
-        words = tree.words[joined_ranges(first_word, n_words)]
-        before = extended[ended] - ahead[ended]
-        kept = before + self._graph.alone[words] > floor
-        ended, words, before = ended[kept], words[kept], before[kept]
+        before = extended - ahead
+        ended, words = self._word_ends(nodes, before, floor)
         word_scores, states, last_words = self._graph.score(beam.states[rows[ended]], words)
-        word_scores = before + word_scores
         texts = beam.texts[rows[ended]] * _HASH_FACTOR + words + 1
         if self._graph.lm is None:
             states = texts  # nothing else tells the hypotheses apart
-        never = np.full(len(rows) + len(ended), -np.inf, np.float32)
+        # What stays, what goes on by a label, and from where words end back to a root, once for each word.
+        n_staying, n = len(staying), len(staying) + len(rows)
         candidates = _Beam(
-            blank=np.concatenate([blank, never]),
-            label=np.concatenate([label, extended, word_scores]),
-            texts=np.concatenate([beam.texts, beam.texts[rows], texts]),
-            states=np.concatenate([beam.states, beam.states[rows], states]),
-            last_words=np.concatenate([beam.last_words, beam.last_words[rows], last_words]),
-            nodes=np.concatenate([beam.nodes, nodes, tree.labels[nodes[ended]]]),
+            blank=np.concatenate([blank, np.zeros(len(rows) + len(ended))]),
+            label=np.concatenate([label, np.exp(extended), np.exp(before[ended] + word_scores)]),
             ahead=np.concatenate([beam.ahead, ahead, np.zeros(len(ended), np.float32)]),
-            history=np.concatenate([beam.history, beam.history[rows], beam.history[rows[ended]]]),
+            ids=np.concatenate(
+                [beam.ids, beam.ids.take(rows, axis=1), beam.ids.take(rows[ended], axis=1)], axis=1
+            ),
         )
-        survivors, chosen = _merge(candidates, len(tree), config)
+        candidates.nodes[n_staying:n] = nodes
+        candidates.nodes[n:] = tree.labels[nodes[ended]]
+        candidates.texts[n:], candidates.states[n:], candidates.last_words[n:] = texts, states, last_words
+        survivors, chosen, best = _merge(candidates, len(tree), config)
+        self._factor += log(best)
         # Only words that survive enter the history.
-        with_word = (chosen >= len(blank) + len(rows)).nonzero()[0]
-        entries = chosen[with_word] - len(blank) - len(rows)
+        with_word = (chosen >= n).nonzero()[0]
+        entries = chosen[with_word] - n
         previous, texts = survivors.history[with_word], survivors.texts[with_word]
-        self._words.append(np.stack([words[entries], nodes[ended[entries]], previous, texts]))
+        self._words.append((words[entries], nodes[ended[entries]], previous, texts))
         survivors.history[with_word] = self._n_words + np.arange(len(with_word))
         self._n_words += len(with_word)
         self._beam = survivors
 
+    def _extensions(
+        self, total: np.ndarray, staying: np.ndarray, scores: np.ndarray, tried: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Hypotheses, by which label each goes on, and the nodes there: what may be worth scoring.
+
+        total, staying: (hypotheses,) logarithms, before the frame and after it without a new label.
+        """
+        beam, tree, config = self._beam, self._graph.tree, self._graph.config
+        # Look-ahead makes a hypothesis worse, but for words with a bonus, so many need not be looked at.
+        hopeless = staying.max() - min(config.threshold, _MARGIN * self._gap + 0.5) - self._graph.most_gained
+        children, bits = tree.children[beam.nodes], _BITS[tried]
+        is_child = children[:, None] & bits != 0
+        is_child &= total[:, None] > hopeless - scores[tried]
+        places = is_child.ravel().nonzero()[0]
+        rows = places // len(tried)
+        columns = places - rows * len(tried)
+        new = tried[columns]
+        below = children[rows] & (bits[columns] - _ONE)
+        nodes = tree.first_child[beam.nodes][rows] + np.bitwise_count(below)
+        # Looking ahead without context costs little, and tells most of those that will not be kept.
+        without_context = self._graph.look_ahead.without_context
+        expected = (total - without_context[beam.nodes])[rows] + scores[new] + without_context[nodes]
+        floor = _floor(np.concatenate([staying, expected]), config)
+        kept = (expected > floor - _LEEWAY).nonzero()[0]
+        return rows[kept], new[kept], nodes[kept]
+
+    def _word_ends(
+        self, nodes: np.ndarray, before: np.ndarray, floor: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Which of the nodes end words that may score above the floor, and these words.
+
+        before: (nodes,) scores without look-ahead.
+        """
+        tree = self._graph.tree
+        first_word = tree.first_word[nodes]
+        n_words = tree.first_word[nodes + 1] - first_word
+        ended = np.arange(len(nodes)).repeat(n_words)
+        words = tree.words[joined_ranges(first_word, n_words)]
+        kept = (before[ended] + self._graph.alone[words] > floor).nonzero()[0]
+        return ended[kept], words[kept]
+
     def best(self) -> Hypothesis:
         """The likeliest words so far; a word that has only begun is not among them."""
-        total = self._beam.total
-        row = int(total.argmax())
-        return self._hypothesis(int(self._beam.history[row]), float(total[row]))
+        row = self._best_row()
+        return self._hypothesis(int(self._beam.history[row]), log(self._beam.total[row]) + self._factor)
+
+    def _best_row(self) -> int:
+        """The likeliest hypothesis; of equally likely ones that with the latest word."""
+        return int(np.lexsort((self._beam.history, self._beam.total))[-1])
 
     def agreement(self) -> list[float]:
         """Of each word of best(), the share of all probability whose hypotheses have the same words up to it.
@@ -287,23 +346,22 @@ class BeamSearch:
         agreed on.
         """
         total = self._beam.total
-        share = np.exp(total - total.max())
-        share /= share.sum()
-        columns = self._columns(int(self._beam.history[total.argmax()]))
-        agreed = [1.0] * len(columns)
-        if not columns:
+        share = total / total.sum()
+        entries = self._entries(int(self._beam.history[self._best_row()]))
+        agreed = [1.0] * len(entries)
+        if not entries:
             return agreed
         _, _, previous, texts = self._words[0]
-        recent = range(max(0, len(columns) - _DEEPEST), len(columns))
+        recent = range(max(0, len(entries) - _DEEPEST), len(entries))
         for i in recent:
             agreed[i] = 0.0
         history = self._beam.history
         for _ in range(2 * _DEEPEST):  # hypotheses may be ahead of the best by some words
             passed = np.where(history >= 0, texts[history], 0)
             for i in recent:
-                agreed[i] += float(share[passed == texts[columns[i]]].sum())
+                agreed[i] += float(share[passed == texts[entries[i]]].sum())
             history = np.where(history >= 0, previous[history], -1)
-        return agreed
+        return [min(share, 1.0) for share in agreed]
 
     def end(self, n_best: int = 1) -> list[Hypothesis]:
         """The likeliest word sequences, the best first; the search is then over."""
@@ -311,7 +369,8 @@ class BeamSearch:
         at_word_end = np.flatnonzero(beam.nodes < self._graph.tree.n_labels)
         if len(at_word_end):  # else every hypothesis is inside a word: its beginning is dropped
             beam = beam.take(at_word_end)
-        total = beam.total
+        with np.errstate(divide="ignore"):
+            total = np.log(beam.total) + self._factor
         if self._graph.lm is not None:
             log_probs, _ = self._graph.lm.score(beam.states, np.full(len(total), END))
             total = total + self._graph.config.lm_weight * log_probs
@@ -323,43 +382,61 @@ class BeamSearch:
                 break
         return list(found.values())
 
-    def _hypothesis(self, column: int, score: float) -> Hypothesis:
-        columns = self._columns(column)
-        words, nodes = self._words[0][:2, columns].tolist() if columns else ([], [])
+    def _hypothesis(self, entry: int, score: float) -> Hypothesis:
+        entries = self._entries(entry)
+        words, nodes = (column[entries].tolist() for column in self._words[0][:2]) if entries else ([], [])
         return Hypothesis(tuple(words), tuple(nodes), score)
 
-    def _columns(self, column: int) -> list[int]:
-        """The history that ends in a column, in order."""
+    def _entries(self, entry: int) -> list[int]:
+        """The history that ends in an entry, in order."""
         if len(self._words) > 1:
-            self._words = [np.concatenate(self._words, axis=1)]
-        columns = []
-        while column >= 0:
-            columns.append(column)
-            column = int(self._words[0][2, column])
-        return columns[::-1]
+            self._words = [tuple(np.concatenate(parts) for parts in zip(*self._words, strict=True))]
+        entries = []
+        while entry >= 0:
+            entries.append(entry)
+            entry = int(self._words[0][2][entry])
+        return entries[::-1]
 
 
-def _merge(candidates: _Beam, n_nodes: int, config: BeamConfig) -> tuple[_Beam, np.ndarray]:
-    """The best hypotheses, and of each the candidate whose history it takes."""
-    keys = candidates.states * n_nodes + candidates.nodes
-    same_words = keys * _HASH_FACTOR ^ candidates.texts
-    order = same_words.argsort()
-    firsts = _starts(same_words[order])
-    blank = np.logaddexp.reduceat(candidates.blank[order], firsts)
-    label = np.logaddexp.reduceat(candidates.label[order], firsts)
-    total = np.logaddexp(blank, label)
-    kept = (total > total.max() - config.threshold).nonzero()[0]
-    keys = keys[order[firsts[kept]]]
-    by_key = keys.argsort()
-    kept = kept[by_key]
-    groups = _starts(keys[by_key])
-    scores = total[kept]
-    sizes = np.append(groups[1:], len(kept)) - groups
-    kept = kept[scores == np.maximum.reduceat(scores, groups).repeat(sizes)]
+def _merge(candidates: _Beam, n_nodes: int, config: BeamConfig) -> tuple[_Beam, np.ndarray, float]:
+    """The best hypotheses in relation to the best of them, of each the candidate whose history it takes,
+    and the best one's probability."""
+    # One sort for both: hypotheses of one place share their upper bits, and those of the same words all.
+    places = (candidates.states * n_nodes + candidates.nodes) * _HASH_FACTOR
+    texts = (candidates.texts * _HASH_FACTOR).view(np.uint64) >> (np.uint64(64) - _TEXT_BITS)
+    keys = places.view(np.uint64) ^ texts
+    order = keys.argsort()
+    keys = keys[order]
+    firsts = _starts(keys)
+    blank = np.add.reduceat(candidates.blank[order], firsts)
+    label = np.add.reduceat(candidates.label[order], firsts)
+    total = blank + label
+    best = float(total.max())
+    kept = (total > best * exp(-config.threshold)).nonzero()[0]
+    groups = _starts(keys[firsts[kept]] >> _TEXT_BITS)
+    if len(groups) < len(kept):
+        scores = total[kept]
+        sizes = np.append(groups[1:], len(kept)) - groups
+        kept = kept[scores == np.maximum.reduceat(scores, groups).repeat(sizes)]
     if len(kept) > config.beam_size:
         kept = kept[total[kept].argpartition(-config.beam_size)[-config.beam_size :]]
     chosen = order[firsts[kept]]
-    return replace(candidates.take(chosen), blank=blank[kept], label=label[kept]), chosen
+    survivors = _Beam(
+        blank[kept] / best,
+        label[kept] / best,
+        candidates.ahead[chosen],
+        candidates.ids.take(chosen, axis=1),
+    )
+    return survivors, chosen, best
+
+
+def _floor(scores: np.ndarray, config: BeamConfig) -> float:
+    """What the scores of hypotheses worth keeping exceed; it changes the order of the scores."""
+    floor = scores.max() - config.threshold
+    if len(scores) > config.beam_size:
+        scores.partition(-config.beam_size)
+        floor = max(floor, scores[-config.beam_size])
+    return float(floor)
 
 
 def _starts(ordered: np.ndarray) -> np.ndarray:

@@ -20,6 +20,8 @@ from asr.decoding.ranges import joined_ranges
 UNKNOWN, BEGIN, END = 0, 1, 2  # word ids
 SPECIAL_WORDS = ("<unk>", "<s>", "</s>")
 WORD_BITS = 24  # of a key
+_BLOCK = 16  # keys, two lines of a processor's cache
+_MANY = 4096  # keys whose blocks would take much memory
 
 
 @dataclass(frozen=True)
@@ -52,13 +54,18 @@ class NGramModel:
         self.words = tuple(words)
         self.counts = tuple(map(len, orders))  # n-grams of each order
         firsts = self._first_nodes
-        self._keys = np.concatenate(
-            [np.zeros(0, np.int64)]
-            + [
-                (first + order.contexts.astype(np.int64) << WORD_BITS) + order.words
-                for first, order in zip(firsts, orders[1:], strict=False)
-            ]
-        )
+        n_keys = sum(self.counts[1:])
+        # Blocks of sorted keys, padded with what is no key; made in place, for new memory takes time.
+        self._blocks = np.empty((n_keys // _BLOCK + 1, _BLOCK), np.int64)
+        self._blocks[-1] = np.iinfo(np.int64).max
+        self._keys = self._blocks.reshape(-1)[:n_keys]
+        for first, end, order in zip(firsts, firsts[1:], orders[1:], strict=False):
+            keys = self._keys[end - firsts[1] :][: len(order)]
+            keys[:] = order.contexts
+            keys += first
+            keys <<= WORD_BITS
+            keys += order.words
+        self._first_keys = self._blocks[:, 0].copy()  # of each block
         self._log_probs = np.concatenate([order.log_probs for order in orders])
         self._back_offs = np.concatenate([[np.float32(0)], *(order.back_offs for order in orders[:-1])])
         # A node without arcs and without a back-off weight says no more than its suffix does.
@@ -66,6 +73,9 @@ class NGramModel:
         for first, order in zip(firsts, orders[1:], strict=False):
             self._is_context[first + order.contexts] = True
         self.suffixes = self._find_suffixes(orders)
+        contexts = orders[1].contexts if len(orders) > 1 else np.zeros(0, np.int32)
+        n_bigrams = np.bincount(contexts, minlength=self.counts[0])
+        self._first_bigrams = np.concatenate([[0], n_bigrams.cumsum()])
 
     @property
     def _first_nodes(self) -> np.ndarray:
@@ -136,22 +146,33 @@ class NGramModel:
         keys = self._keys[np.where(longer, states - 1 - self.counts[0], 0)] if len(self._keys) else 0
         return np.where(longer, keys & ((1 << WORD_BITS) - 1), states - 1)
 
+    def n_bigrams(self, last_words: np.ndarray) -> np.ndarray:
+        """(n,) how many bigrams begin with each word."""
+        return self._first_bigrams[last_words + 1] - self._first_bigrams[last_words]
+
     def bigrams(self, last_words: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """How many bigrams begin with each of (n,) words; their second words and log-probabilities."""
-        firsts = np.searchsorted(self._keys, (last_words + 1) << WORD_BITS)
-        counts = np.searchsorted(self._keys, (last_words + 2) << WORD_BITS) - firsts
+        firsts = self._first_bigrams[last_words]
+        counts = self.n_bigrams(last_words)
         at = joined_ranges(firsts, counts)
         words = self._keys[at] & ((1 << WORD_BITS) - 1)
         return counts, words, self._log_probs[self.counts[0] + at]
 
     def _find(self, nodes: np.ndarray, words: np.ndarray) -> np.ndarray:
         """The arcs of words out of context nodes; -1 where there is none."""
-        inner = nodes > 0
-        if not len(self._keys):
-            return np.where(inner, -1, words)
-        keys = (nodes.astype(np.int64) << WORD_BITS) + words
-        at = np.minimum(self._keys.searchsorted(keys), len(self._keys) - 1)
-        return np.where(inner, np.where(self._keys[at] == keys, at + len(self.words), -1), words)
+        arcs = np.where(nodes > 0, -1, words)
+        inner = nodes.ravel().nonzero()[0]
+        keys = ((nodes.astype(np.int64) << WORD_BITS) + words).ravel()[inner]
+        if len(keys) > _MANY:
+            at = np.minimum(self._keys.searchsorted(keys), len(self._keys) - 1)
+            rows = (self._keys[at] == keys).nonzero()[0]
+            at = at[rows]
+        else:  # in two steps, for a search in all keys waits for the memory again and again
+            blocks = self._first_keys.searchsorted(keys, "right") - 1
+            rows, columns = (self._blocks.take(blocks, axis=0) == keys[:, None]).nonzero()
+            at = blocks[rows] * _BLOCK + columns
+        arcs.reshape(-1)[inner[rows]] = len(self.words) + at
+        return arcs
 
     def score(self, states: np.ndarray, words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(n,) natural log-probabilities of words after states, and (n,) the states that follow."""

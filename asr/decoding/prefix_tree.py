@@ -66,39 +66,39 @@ class PrefixTree:
         self.n_labels = n_labels
         table, lengths = pronunciations.labels, (pronunciations.labels != BLANK).sum(1)
         shared = _shared_prefixes(table)  # labels in common with the row above
-        node = np.zeros(len(table), np.int64)  # of each row at the depth so far
-        end = np.zeros(len(table), np.int64)
+        node = np.zeros(len(table), np.int64)  # that each row has come to
         self.labels = np.arange(n_labels, dtype=np.uint8)
         self.parents = np.arange(n_labels)
         self.level_ends = [n_labels]
         self.row_words = pronunciations.words
         first_rows, end_rows = [np.zeros(n_labels, np.int64)], [np.full(n_labels, len(table))]
+        active = np.arange(len(table))  # rows that go on at this depth
         for depth in range(table.shape[1]):
-            is_active = lengths > depth
-            is_new = is_active & (shared <= depth)
-            parents = node[is_new]
-            node = np.where(is_active, len(self.labels) - 1 + np.cumsum(is_new), node)
-            end = np.where(is_active, node, end)
-            active = np.flatnonzero(is_active)
-            first_rows.append(np.flatnonzero(is_new))
-            end_rows.append(active[np.append(np.flatnonzero(np.diff(node[active])), -1)] + 1)
-            self.labels = np.concatenate([self.labels, table[is_new, depth]])
+            active = active[lengths[active] > depth]
+            is_new = shared[active] <= depth
+            new = active[is_new]
+            parents = node[new]
+            node[active] = found = len(self.labels) - 1 + np.cumsum(is_new)
+            first_rows.append(new)
+            end_rows.append(active[np.append(np.flatnonzero(np.diff(found)), -1)] + 1)
+            self.labels = np.concatenate([self.labels, table[new, depth]])
             self.parents = np.concatenate([self.parents, parents])
             self.level_ends.append(len(self.labels))
         self.first_row, self.end_row = np.concatenate(first_rows), np.concatenate(end_rows)
-        bits = np.uint64(1) << self.labels.astype(np.uint64)
-        inner = np.arange(n_labels, len(self.labels))
         self.children = np.zeros(len(self.labels), np.uint64)
-        np.bitwise_or.at(self.children, self.parents[inner], bits[inner])
+        if len(inner_parents := self.parents[n_labels:]):
+            bits = np.uint64(1) << self.labels[n_labels:].astype(np.uint64)
+            firsts = np.flatnonzero(np.diff(inner_parents, prepend=-1))
+            self.children[inner_parents[firsts]] = np.bitwise_or.reduceat(bits, firsts)
         n_children = np.bitwise_count(self.children).astype(np.int64)
         self.children[:n_labels] = self.children[0]
         n_children[:n_labels] = 0
         n_children[0] = np.bitwise_count(self.children[0])
         self.first_child = n_labels + np.cumsum(n_children) - n_children
         self.first_child[:n_labels] = n_labels
-        by_node = np.argsort(end, kind="stable")
+        by_node = np.argsort(node, kind="stable")
         self.words = pronunciations.words[by_node]
-        self.first_word = np.searchsorted(end[by_node], np.arange(len(self.labels) + 1))
+        self.first_word = np.searchsorted(node[by_node], np.arange(len(self.labels) + 1))
 
     def __len__(self) -> int:
         return len(self.labels)
