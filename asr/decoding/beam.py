@@ -206,9 +206,8 @@ class BeamSearch:
         )
         self._factor = 0.0  # common to the beam's probabilities, its logarithm
         self.best_path_score = 0.0  # of the likeliest labels so far, allowed by the graph or not
-        # Words, their nodes, previous entries and hashes: the history by pieces.
-        self._words: list[tuple[np.ndarray, ...]] = []
-        self._n_words = 0
+        self._words = np.zeros((4, 1024), np.int64)  # the history: words, nodes, previous entries, hashes
+        self._n_words = 0  # entries that there are
         self._gap = np.inf  # between the best hypothesis and the worst kept
 
     @np.errstate(divide="ignore")  # the logarithm of probability 0
@@ -284,10 +283,18 @@ class BeamSearch:
         with_word = (chosen >= n).nonzero()[0]
         entries = chosen[with_word] - n
         previous, texts = survivors.history[with_word], survivors.texts[with_word]
-        self._words.append((words[entries], nodes[ended[entries]], previous, texts))
-        survivors.history[with_word] = self._n_words + np.arange(len(with_word))
-        self._n_words += len(with_word)
+        survivors.history[with_word] = self._remember(words[entries], nodes[ended[entries]], previous, texts)
         self._beam = survivors
+
+    def _remember(self, *columns: np.ndarray) -> np.ndarray:
+        """Add words, their nodes, previous entries and hashes to the history; the entries they get."""
+        end = self._n_words + len(columns[0])
+        while end > self._words.shape[1]:
+            self._words = np.concatenate([self._words, np.zeros_like(self._words)], axis=1)
+        entries = np.arange(self._n_words, end)
+        self._words[:, self._n_words : end] = columns
+        self._n_words = end
+        return entries
 
     def _extensions(
         self, total: np.ndarray, staying: np.ndarray, scores: np.ndarray, tried: np.ndarray
@@ -351,12 +358,12 @@ class BeamSearch:
         agreed = [1.0] * len(entries)
         if not entries:
             return agreed
-        _, _, previous, texts = self._words[0]
+        _, _, previous, texts = self._words
         recent = range(max(0, len(entries) - _DEEPEST), len(entries))
         for i in recent:
             agreed[i] = 0.0
         history = self._beam.history
-        for _ in range(2 * _DEEPEST):  # hypotheses may be ahead of the best by some words
+        while history.max() >= entries[recent[0]]:  # an entry's number is larger than that of any before it
             passed = np.where(history >= 0, texts[history], 0)
             for i in recent:
                 agreed[i] += float(share[passed == texts[entries[i]]].sum())
@@ -384,17 +391,15 @@ class BeamSearch:
 
     def _hypothesis(self, entry: int, score: float) -> Hypothesis:
         entries = self._entries(entry)
-        words, nodes = (column[entries].tolist() for column in self._words[0][:2]) if entries else ([], [])
+        words, nodes = self._words[:2, entries].tolist()
         return Hypothesis(tuple(words), tuple(nodes), score)
 
     def _entries(self, entry: int) -> list[int]:
         """The history that ends in an entry, in order."""
-        if len(self._words) > 1:
-            self._words = [tuple(np.concatenate(parts) for parts in zip(*self._words, strict=True))]
         entries = []
         while entry >= 0:
             entries.append(entry)
-            entry = int(self._words[0][2][entry])
+            entry = int(self._words[2, entry])
         return entries[::-1]
 
 
