@@ -72,7 +72,9 @@ class NGramModel:
         self._is_context = self._back_offs != 0
         for first, order in zip(firsts, orders[1:], strict=False):
             self._is_context[first + order.contexts] = True
-        self.suffixes = self._find_suffixes(orders)
+        # Of each node one more than its suffix, 0 if that has not been asked for: most never are.
+        self._suffixes = np.zeros(len(self._back_offs), np.int32)
+        self._suffixes[: firsts[1]] = 1
         contexts = orders[1].contexts if len(orders) > 1 else np.zeros(0, np.int32)
         n_bigrams = np.bincount(contexts, minlength=self.counts[0])
         self._first_bigrams = np.concatenate([[0], n_bigrams.cumsum()])
@@ -103,23 +105,25 @@ class NGramModel:
             )
         return found
 
-    def _find_suffixes(self, orders: Sequence[Order]) -> np.ndarray:
-        """(nodes,) each context without its oldest word, as far as it is known."""
-        firsts = self._first_nodes
-        suffixes = np.zeros(len(self._back_offs), np.int32)
-        for n, order in enumerate(orders[1:-1], start=2):
-            kept = np.flatnonzero(self._is_context[firsts[n - 1] : firsts[n]])
-            words = order.words[kept]
-            if n == 2:  # every single word is known
-                suffixes[firsts[1] + kept] = words + 1
-                continue
-            nodes = suffixes[firsts[n - 2] + order.contexts[kept]]
-            found = np.full(len(kept), -1)
-            while (waiting := np.flatnonzero(found < 0)).size:
-                found[waiting] = self._find(nodes[waiting], words[waiting])
-                nodes = suffixes[nodes]
-            suffixes[firsts[n - 1] + kept] = found + 1
-        return suffixes
+    def suffixes(self, nodes: np.ndarray) -> np.ndarray:
+        """(n,) each context without its oldest word, as far as it is known."""
+        found = self._suffixes[nodes]
+        if not found.all():
+            new = np.unique(nodes[found == 0])
+            self._suffixes[new] = self._find_suffixes(new) + 1
+            found = self._suffixes[nodes]
+        return found - 1
+
+    def _find_suffixes(self, nodes: np.ndarray) -> np.ndarray:
+        """suffixes() of contexts of two words or more."""
+        keys = self._keys[nodes - 1 - self.counts[0]]
+        words = keys & ((1 << WORD_BITS) - 1)
+        shorter = self.suffixes(keys >> WORD_BITS)
+        arcs = self._find(shorter, words)
+        while (waiting := np.flatnonzero(arcs < 0)).size:
+            shorter[waiting] = self.suffixes(shorter[waiting])
+            arcs[waiting] = self._find(shorter[waiting], words[waiting])
+        return arcs + 1
 
     @cached_property
     def ids(self) -> dict[str, int]:
@@ -180,7 +184,7 @@ class NGramModel:
         # Column k: the context without its k oldest words, as far as it is known; the last one is empty.
         contexts = np.zeros((len(states), len(self.counts)), np.int64)
         for column in range(len(self.counts) - 1):
-            contexts[:, column] = states if column == 0 else self.suffixes[contexts[:, column - 1]]
+            contexts[:, column] = states if column == 0 else self.suffixes(contexts[:, column - 1])
         arcs = self._find(contexts, words[:, None])
         rows = np.arange(len(states))
         is_found = arcs >= 0

@@ -78,7 +78,7 @@ def _prune_order(model: NGramModel, n: int, threshold: float) -> NGramModel:
 def _lower_log_probs(model: NGramModel, order: Order, n: int) -> np.ndarray:
     """(n-grams of order n,) log-probability of the last word after the context without its oldest word."""
     first = 1 + sum(model.counts[: n - 2])
-    suffixes = model.suffixes[first + order.contexts]
+    suffixes = model.suffixes(first + order.contexts)
     parts = [
         model.score(suffixes[i : i + _CHUNK], order.words[i : i + _CHUNK])[0]
         for i in range(0, len(order), _CHUNK)
