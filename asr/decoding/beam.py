@@ -65,9 +65,9 @@ class BeamConfig:
 
     beam_size: int = 400  # hypotheses kept from frame to frame
     label_beam: int = 10  # likeliest labels of a frame that are tried
-    threshold: float = 11.0  # hypotheses this much worse than the best are dropped
+    threshold: float = 12.0  # hypotheses this much worse than the best are dropped
     lm_weight: float = 0.92
-    word_score: float = -0.75  # added for each word
+    word_score: float = -0.5  # added for each word
     prior_weight: float = 0.6  # of the labels' log prior, which is subtracted
     certain_blank: float = 0.98  # frames with a blank at least as probable bring no new label
 
