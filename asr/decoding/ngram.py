@@ -20,6 +20,7 @@ from asr.decoding.ranges import joined_ranges
 UNKNOWN, BEGIN, END = 0, 1, 2  # word ids
 SPECIAL_WORDS = ("<unk>", "<s>", "</s>")
 WORD_BITS = 24  # of a key
+_WORD_MASK = (1 << WORD_BITS) - 1
 _BLOCK = 16  # keys, two lines of a processor's cache
 _MANY = 4096  # keys whose blocks would take much memory
 
@@ -96,7 +97,7 @@ class NGramModel:
             found.append(
                 Order(
                     contexts=((keys >> WORD_BITS) - firsts[n - 2]).astype(np.int32),
-                    words=(keys & ((1 << WORD_BITS) - 1)).astype(np.int32),
+                    words=(keys & _WORD_MASK).astype(np.int32),
                     log_probs=self._log_probs[firsts[n - 1] - 1 : firsts[n] - 1],
                     back_offs=np.zeros(len(keys), np.float32)
                     if is_highest
@@ -117,7 +118,7 @@ class NGramModel:
     def _find_suffixes(self, nodes: np.ndarray) -> np.ndarray:
         """suffixes() of contexts of two words or more."""
         keys = self._keys[nodes - 1 - self.counts[0]]
-        words = keys & ((1 << WORD_BITS) - 1)
+        words = keys & _WORD_MASK
         shorter = self.suffixes(keys >> WORD_BITS)
         arcs = self._find(shorter, words)
         while (waiting := np.flatnonzero(arcs < 0)).size:
@@ -148,7 +149,7 @@ class NGramModel:
         """(n,) the last word of each state's context; -1 where that is empty."""
         longer = states > self.counts[0]
         keys = self._keys[np.where(longer, states - 1 - self.counts[0], 0)] if len(self._keys) else 0
-        return np.where(longer, keys & ((1 << WORD_BITS) - 1), states - 1)
+        return np.where(longer, keys & _WORD_MASK, states - 1)
 
     def n_bigrams(self, last_words: np.ndarray) -> np.ndarray:
         """(n,) how many bigrams begin with each word."""
@@ -159,7 +160,7 @@ class NGramModel:
         firsts = self._first_bigrams[last_words]
         counts = self.n_bigrams(last_words)
         at = joined_ranges(firsts, counts)
-        words = self._keys[at] & ((1 << WORD_BITS) - 1)
+        words = self._keys[at] & _WORD_MASK
         return counts, words, self._log_probs[self.counts[0] + at]
 
     def _find(self, nodes: np.ndarray, words: np.ndarray) -> np.ndarray:

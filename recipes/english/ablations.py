@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from asr import checkpoint
-from asr.manifest import read_manifest
+from asr.manifest import read_manifest, write_manifest
 
 CONFIG = Path(__file__).with_name("ablations.toml")
 
@@ -66,13 +66,7 @@ def main() -> None:
     args = parser.parse_intermixed_args()
     (args.output / "cache").mkdir(parents=True, exist_ok=True)
     subset = args.output / "train.jsonl"
-    subset.write_text(
-        "".join(
-            json.dumps({**vars(utterance), "audio": str(utterance.audio.resolve())}) + "\n"
-            for utterance in read_manifest(args.train)[:: args.every]
-        ),
-        encoding="utf-8",
-    )
+    write_manifest(subset, read_manifest(args.train)[:: args.every])
     given = [f"data.train={subset}", f"data.validation={args.validation}", *args.overrides]
     if args.noise:
         given.append(f"data.noise={args.noise}")
