@@ -54,7 +54,10 @@ class Recognizer:
             found = language.result()
         self._use_decoders(decoding, found)
 
-    def _use_decoders(self, decoding: DecoderOptions, language: Language | None) -> None:
+    def _use_decoders(
+        self, decoding: DecoderOptions, language: Language | None, like: DecoderFactory | None = None
+    ) -> None:
+        self._decoding = decoding
         self._pool: ProcessPoolExecutor | None = None  # its processes have decoders of their own
         labels = self.metadata.labels
         self.new_decoder = DecoderFactory(
@@ -64,6 +67,7 @@ class Recognizer:
             language,
             _pronounce,
             self.metadata.info.get("calibration"),
+            like,
         )
         self._pause_frames = _PAUSE_FRAMES_IN_GRAMMAR if decoding.grammar else _PAUSE_FRAMES
         symbols = labels[self.new_decoder.output].symbols
@@ -73,6 +77,24 @@ class Recognizer:
         """The same model and language with other weights and beams."""
         other = copy(self)
         other._use_decoders(decoding, self.new_decoder.language)
+        return other
+
+    def beside(
+        self,
+        model: str | Path,
+        *,
+        engine: str = "auto",
+        device: str = "auto",
+        threads: int | None = None,
+    ) -> Recognizer:
+        """Another model that decodes as this one does; what both need is in memory once if they have the
+        same labels. The arguments are those of load()."""
+        runner = engines.load(pretrained.find(model), engine=engine, device=device, threads=threads)
+        if runner.metadata.labels != self.metadata.labels:
+            return Recognizer(runner, str(model), self._decoding)
+        other = copy(self)
+        other.name, other.metadata, other._engine = str(model), runner.metadata, runner
+        other._use_decoders(self._decoding, self.new_decoder.language, self.new_decoder)
         return other
 
     @classmethod

@@ -1,7 +1,7 @@
 """How a Stream does as if a recording came from a microphone: latencies, stability, load.
 
-What a stream says at a moment is judged by the words that were final in the end, at the times where
-these words sit in the recording.
+What a stream says at a moment is judged by the words that it held to in the end, at the times where these
+words sit in the recording. What a second pass makes of them is told apart from that.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from statistics import median
 import numpy as np
 
 from asr.audio import SAMPLE_RATE
+from asr.evaluation import Counts, count_words
 from asr.segment import EndpointConfig
 from asr.streaming import Stream
-from asr.transcript import Final, Partial, Segment, Word
+from asr.transcript import Final, Partial, Word
 
 BLOCK_SECONDS = 0.025  # as PortAudio gives them with the latency that asr.microphone asks for
 
@@ -32,6 +33,7 @@ class Report:
     final: of each utterance, from the end of its last word to the final transcript.
     endpoint: of each utterance, from the sound that decided that it had ended to the final transcript.
     retracted: words that were shown and then became other words or none; a word that grew longer was not.
+    replaced: edits in which the second pass's words differ from the first's, in relation to the latter.
     """
 
     audio_seconds: float = 0.0
@@ -40,6 +42,7 @@ class Report:
     n_utterances: int = 0
     n_shown: int = 0  # different words at a place
     n_retracted: int = 0
+    replaced: Counts = field(default_factory=Counts)
     first_partial: list[float] = field(default_factory=list)
     shown: list[float] = field(default_factory=list)
     committed: list[float] = field(default_factory=list)
@@ -55,6 +58,7 @@ class Report:
             "real_time_factor": self.compute_seconds / audio,
             "cpu_share": self.cpu_seconds / audio,
             "retracted_words": self.n_retracted / self.n_shown if self.n_shown else None,
+            "replaced_words": self.replaced.rate if self.replaced.length else None,
         }
         for name in ("first_partial", "shown", "committed", "final", "endpoint"):
             times = getattr(self, name)
@@ -75,7 +79,7 @@ class _Watched:
         if isinstance(event, Partial):
             self._partials.append((now, event))
         if isinstance(event, Final):
-            self._close(event.segment, now)
+            self._close(event, now)
             self._report.endpoint.append(now - heard)
         elif not event.words:
             self._retract(())
@@ -87,9 +91,12 @@ class _Watched:
         self._report.n_retracted += len(shown - kept)
         self._partials = []
 
-    def _close(self, segment: Segment, now: float) -> None:
-        report, words = self._report, segment.words
+    def _close(self, event: Final, now: float) -> None:
+        report, words = self._report, event.first_pass or event.segment.words
         report.n_utterances += 1
+        if event.first_pass is not None:
+            first_pass = " ".join(word.text for word in event.first_pass)
+            report.replaced.add(count_words(first_pass, event.segment.text))
         first = next((at for at, partial in self._partials if partial.words), now)
         report.first_partial.append(first - words[0].end)
         for i, word in enumerate(words):
@@ -101,7 +108,7 @@ class _Watched:
                 committed = at if i < len(partial.committed) else committed
             report.shown.append(shown - word.end)
             report.committed.append(committed - word.end)
-        report.final.append(now - segment.end)
+        report.final.append(now - event.segment.end)
         self._retract(words)
 
 

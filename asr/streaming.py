@@ -157,11 +157,13 @@ class Stream:
         if self._detector.feed(self._before) or n_samples < utterance.n_decoded:
             self._begin(self._before)
         words = self._believable(utterance.words)
+        first_pass = None
         if words and self._second_pass is not None:
+            first_pass = words
             words = self._believable(self._second_pass.transcribe_blocks([samples[:n_samples]]).words)
             words = tuple(word.shifted(utterance.start / SAMPLE_RATE) for word in words)
         if words:
-            return [Final(Segment.of(words))]
+            return [Final(Segment.of(words), first_pass)]
         return [Partial((), ())] if utterance.is_shown else []
 
     def _believable(self, words: tuple[Word, ...]) -> tuple[Word, ...]:

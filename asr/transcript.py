@@ -84,9 +84,13 @@ class Partial:
 
 @dataclass(frozen=True)
 class Final:
-    """An utterance that has ended, with at least one word. Times count from the stream's beginning."""
+    """An utterance that has ended, with at least one word. Times count from the stream's beginning.
+
+    first_pass: the words that a second pass has replaced; None without one.
+    """
 
     segment: Segment
+    first_pass: tuple[Word, ...] | None = None
 
 
 @dataclass(frozen=True)

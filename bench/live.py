@@ -48,8 +48,9 @@ def main() -> None:
     for kind in (speech, noise):
         kind.add_argument("--second-pass", action="store_true", help="by the bidirectional model, at the end")
     args = parser.parse_args()
-    second_pass = Recognizer.load("english", threads=1) if args.second_pass else None
-    stream = Stream(Recognizer.load(args.model, threads=1), second_pass=second_pass)
+    recognizer = Recognizer.load(args.model, threads=1)
+    second_pass = recognizer.beside("english", threads=1) if args.second_pass else None
+    stream = Stream(recognizer, second_pass=second_pass)
     hear = hear_speech if args.kind == "speech" else hear_noise
     print(json.dumps(hear(stream, args)))
 

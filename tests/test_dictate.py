@@ -20,10 +20,13 @@ import numpy as np
 import pytest
 import soundfile
 
+from asr.audio import read_audio
 from asr.control import AlreadyRunning, Control, request
 from asr.dictation import Dictation, DictationConfig, load_hook
 from asr.errors import AsrError, AudioError, ConfigError
+from asr.recognizer import Recognizer
 from asr.spoken import Edit, Writer, default_commands
+from asr.streaming import Stream
 from asr.transcript import Final, Partial, Segment, Word
 from tests.conftest import SENTENCE, SENTENCE_WORDS
 from tests.desktop import SECONDS, Desktop, desktop_with_window, wait_for
@@ -551,6 +554,17 @@ def test_standard_output_holds_the_words_and_nothing_else(
         "begin", "-m", str(parrot), "--simulate", str(recording), "--simulate-input-tool", "stdout"
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{SENTENCE_WORDS}\n", "")
+
+
+def test_the_shipped_models_write_what_the_second_pass_found(asr_dictate: CommandLine) -> None:
+    written = asr_dictate(
+        "begin", "--no-commands", "--simulate", str(SENTENCE), "--simulate-input-tool", "stdout"
+    )
+    stream = Stream(Recognizer.load("english-streaming"), second_pass=Recognizer.load("english"))
+    samples = np.concatenate([read_audio(SENTENCE), np.zeros(8000, np.float32)])
+    (final,) = (event for event in [*stream.feed(samples), *stream.finish()] if isinstance(event, Final))
+    assert written.stdout == f"{final.segment.text}\n"
+    assert len(final.segment.words) > 3
 
 
 def test_ctrl_c_ends_it_with_what_was_heard(

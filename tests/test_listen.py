@@ -14,9 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asr import cli
+from asr import cli, engine
 from asr.audio import read_audio
-from asr.recognizer import Recognizer
 from asr.simulation import Report, simulate
 from asr.streaming import Stream, StreamConfig
 from asr.transcript import Final, Partial, Segment, Word
@@ -174,8 +173,10 @@ def test_the_shipped_model_gets_a_second_pass_unless_told_otherwise(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded: list[str] = []
-    load = Recognizer.load
-    monkeypatch.setattr(Recognizer, "load", lambda model, **rest: loaded.append(model) or load(model, **rest))
+    load = engine.load
+    monkeypatch.setattr(
+        engine, "load", lambda path, **rest: loaded.append(path.parent.name) or load(path, **rest)
+    )
     for options in ([], ["--no-second-pass"]):
         assert cli.main(["listen", *options, "--no-partials", "--simulate", str(SENTENCE), "--fast"]) == 0
         assert len(capsys.readouterr().out.split("\n")[0].split()) > 3
@@ -242,6 +243,22 @@ def test_latencies_count_from_the_words_to_the_events() -> None:
     assert report.endpoint == pytest.approx([0.0], **near)  # the sound that decided had just been heard
     # "cat" only grew; of five words shown, "uh" was taken back.
     assert (report.n_retracted, report.n_shown) == (1, 5)
+
+
+def test_what_a_second_pass_replaces_is_told_apart_from_what_was_taken_back() -> None:
+    a, cat, sat = word("a", 0.1, 0.2), word("cat", 0.3, 0.5), word("sat", 0.6, 0.8)
+    cats, that = word("cats", 0.3, 0.5), word("that", 0.6, 0.8)
+    events: dict[int, list[Partial | Final]] = {
+        4: [Partial((a,), (cat,))],
+        8: [Partial((a, cat), (sat,))],
+        20: [Final(Segment.of((cats, that)), first_pass=(a, cat, sat))],
+    }
+    report = report_of(events, seconds=2)
+    assert (report.n_retracted, report.n_shown) == (0, 3)
+    assert report.shown == pytest.approx([0.4 - 0.2, 0.4 - 0.5, 0.8 - 0.8], abs=0.02)
+    assert report.values()["replaced_words"] == 3 / 3  # one missing, two others
+    without = report_of(events | {20: [Final(Segment.of((a, cat, sat)))]}, seconds=2)
+    assert without.values()["replaced_words"] is None
 
 
 def test_words_of_an_utterance_that_came_to_nothing_are_taken_back() -> None:

@@ -136,6 +136,22 @@ def test_a_model_without_characters_cannot_spell(tiny_checkpoint: Path) -> None:
     Recognizer(TorchEngine(model), "phones-only")
 
 
+def test_models_with_the_same_labels_share_their_language_and_search(english: Recognizer) -> None:
+    streaming = english.beside("english-streaming")
+    assert streaming.new_decoder.language is english.new_decoder.language
+    alone, sentence = Recognizer.load("english-streaming"), DATA / "1462-170142-0003.flac"
+    assert streaming.transcribe(sentence) == alone.transcribe(sentence)
+
+
+def test_a_model_with_other_labels_has_a_search_of_its_own(
+    english: Recognizer, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = checkpoint.load(tiny_checkpoint)
+    model.labels = {"characters": model.labels["characters"]}
+    monkeypatch.setattr(engine, "load", lambda path, **rest: TorchEngine(model))
+    assert english.beside(tiny_checkpoint).new_decoder.output == "characters"
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
 def test_asking_for_cuda_without_one_is_a_usage_error(tiny_checkpoint: Path) -> None:
     with pytest.raises(UsageError, match="no usable CUDA device"):

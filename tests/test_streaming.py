@@ -379,6 +379,7 @@ def test_a_second_pass_replaces_the_words_when_the_utterance_has_ended(
     assert partials(events)[0].text == "say what"
     (final,) = (event for event in events if isinstance(event, Final))
     assert final.segment.text == SENTENCE_WORDS
+    assert final.first_pass is not None and [w.text for w in final.first_pass] == ["say", "what"]
     assert 2 < final.segment.start < final.segment.end < 2 + len(speech) / SECOND + 0.3
 
 

@@ -17,6 +17,7 @@ from asr.errors import OutputError
 if TYPE_CHECKING:
     from asr.decoding.decoder import DecoderOptions
     from asr.recognizer import Recognizer
+    from asr.streaming import Stream, StreamConfig
 
 
 def add_model_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
@@ -121,7 +122,7 @@ def check_model(model: str, *, engine: str = "auto", device: str = "auto") -> No
     file_to_run(pretrained.find(model), engine=engine, device=device)
 
 
-def add_streaming_model_option(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+def add_streaming_model_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
     parser.add_argument(
         "-m",
         "--model",
@@ -129,6 +130,43 @@ def add_streaming_model_option(parser: argparse.ArgumentParser | argparse._Argum
         metavar="NAME|PATH",
         help=f"a model of one direction, by name or path (default: {pretrained.STREAMING})",
     )
+    parser.add_argument(
+        "--second-pass",
+        action=argparse.BooleanOptionalAction,
+        help="hear every sentence once more, whole, with --second-model; its text is the final one (default: "
+        f"with {pretrained.STREAMING})",
+    )
+    parser.add_argument(
+        "--second-model", default="english", metavar="NAME|PATH", help="(default: english)"
+    )
+
+
+def check_streaming_models(args: argparse.Namespace, *, engine: str = "auto") -> None:
+    """As check_model(), for what add_streaming_model_options() asks for."""
+    check_model(args.model, engine=engine, device="cpu")
+    if _has_second_pass(args):
+        check_model(args.second_model, engine=engine)
+
+
+def load_stream(
+    args: argparse.Namespace,
+    config: StreamConfig | None = None,
+    *,
+    engine: str = "auto",
+    threads: int | None = None,
+    decoding: DecoderOptions | None = None,
+) -> Stream:
+    """A stream of what add_streaming_model_options() asks for; only the second pass may use CUDA."""
+    from asr.recognizer import Recognizer
+    from asr.streaming import Stream, StreamConfig
+
+    recognizer = Recognizer.load(args.model, engine=engine, device="cpu", threads=threads, decoding=decoding)
+    second_pass = recognizer.beside(args.second_model, engine=engine) if _has_second_pass(args) else None
+    return Stream(recognizer, config or StreamConfig(), second_pass=second_pass)
+
+
+def _has_second_pass(args: argparse.Namespace) -> bool:
+    return args.model == pretrained.STREAMING if args.second_pass is None else args.second_pass
 
 
 @contextmanager

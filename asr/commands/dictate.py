@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asr import arguments
-from asr.commands import add_streaming_model_option, check_model
+from asr.commands import add_streaming_model_options, check_streaming_models, load_stream
 from asr.errors import AsrError, ExitStatus, OutputError
 
 if TYPE_CHECKING:
     import numpy as np
 
     from asr.audio import AudioReader
-    from asr.dictation import Listener, Source
+    from asr.dictation import Source
     from asr.keyboard import Keyboard
     from asr.spoken import Edit, Writer
 
@@ -91,7 +91,7 @@ def add_parser(subparsers: Any) -> None:
     )
 
     model = parser.add_argument_group("model")
-    add_streaming_model_option(model)
+    add_streaming_model_options(model)
 
 
 def run(args: argparse.Namespace) -> ExitStatus:
@@ -124,7 +124,7 @@ def _begin(args: argparse.Namespace, folder: Path) -> ExitStatus:
     from asr.paths import config_file, log_file
     from asr.spoken import Writer, load_commands
 
-    check_model(args.model, device="cpu")
+    check_streaming_models(args)
     writer = Writer(
         {} if args.no_commands else load_commands(config_file("commands.toml")),
         full_sentence=args.full_sentence,
@@ -213,7 +213,7 @@ def _dictate(
         with ended_by_signals(dictation.stop):
             dictation.run(
                 _source(args),
-                lambda: _load(args.model),
+                lambda: load_stream(args),
                 on_listening=lambda: logger.info("listening"),
                 on_ready=lambda: tell(""),
             )
@@ -224,13 +224,6 @@ def _dictate(
 
 def _print(edit: Edit) -> None:
     print(edit.text, flush=True)
-
-
-def _load(model: str) -> Listener:
-    from asr.recognizer import Recognizer
-    from asr.streaming import Stream
-
-    return Stream(Recognizer.load(model, device="cpu"))
 
 
 def _source(args: argparse.Namespace) -> Source:

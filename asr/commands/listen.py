@@ -14,13 +14,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asr import arguments, pretrained
+from asr import arguments
 from asr.commands import (
     add_decoder_options,
     add_engine_option,
-    add_streaming_model_option,
-    check_model,
+    add_streaming_model_options,
+    check_streaming_models,
     decoder_options,
+    load_stream,
 )
 from asr.errors import AsrError, ExitStatus, UsageError
 from asr.interruption import ended_by_signals
@@ -90,16 +91,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
 
     model = parser.add_argument_group("model")
-    add_streaming_model_option(model)
-    model.add_argument(
-        "--second-pass",
-        action=argparse.BooleanOptionalAction,
-        help="hear every sentence once more, whole, with --second-model; its text is the final one (default: "
-        f"with {pretrained.STREAMING})",
-    )
-    model.add_argument(
-        "--second-model", default="english", metavar="NAME|PATH", help="(default: english)"
-    )
+    add_streaming_model_options(model)
     add_engine_option(model)
     model.add_argument("-t", "--threads", type=arguments.count, metavar="N", help="CPU threads")
 
@@ -156,13 +148,7 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError("--save-audio: is for the microphone; leave it out with --simulate")
     if args.list_devices:
         return
-    check_model(args.model, engine=args.engine, device="cpu")
-    if _has_second_pass(args):
-        check_model(args.second_model, engine=args.engine)
-
-
-def _has_second_pass(args: argparse.Namespace) -> bool:
-    return args.model == pretrained.STREAMING if args.second_pass is None else args.second_pass
+    check_streaming_models(args, engine=args.engine)
 
 
 def _list_devices() -> ExitStatus:
@@ -175,9 +161,8 @@ def _list_devices() -> ExitStatus:
 
 
 def _make_stream(args: argparse.Namespace) -> Stream:
-    from asr.recognizer import Recognizer
     from asr.segment import ENDPOINT_MODES
-    from asr.streaming import Stream, StreamConfig
+    from asr.streaming import StreamConfig
 
     rules = {
         name: getattr(args, name)
@@ -185,14 +170,9 @@ def _make_stream(args: argparse.Namespace) -> Stream:
         if name.startswith("rule") and getattr(args, name) is not None
     }
     config = StreamConfig(replace(ENDPOINT_MODES[args.endpoint_mode], **rules), args.pre_roll)
-    decoding = decoder_options(args)
-    recognizer = Recognizer.load(
-        args.model, engine=args.engine, device="cpu", threads=args.threads, decoding=decoding
+    return load_stream(
+        args, config, engine=args.engine, threads=args.threads, decoding=decoder_options(args)
     )
-    second_pass = None
-    if _has_second_pass(args):
-        second_pass = Recognizer.load(args.second_model, engine=args.engine, decoding=decoding)
-    return Stream(recognizer, config, second_pass=second_pass)
 
 
 def _listen(args: argparse.Namespace) -> ExitStatus:
@@ -276,6 +256,8 @@ def _print_report(values: dict[str, float | None], *, as_json: bool) -> None:
     for text, name in _REPORT_LINES:
         print(f"{text + ':':<42} {shown(name + '_median', ' s')} median, {shown(name + '_95', ' s')} 95 %")
     print(f"{'words shown and taken back:':<42} {shown('retracted_words', ' %', 100)}")
+    if values["replaced_words"] is not None:
+        print(f"{'words that the second pass replaced:':<42} {shown('replaced_words', ' %', 100)}")
     print(f"{'computing time per second of audio:':<42} {shown('real_time_factor', ' s')}")
     print(f"{'load of one CPU:':<42} {shown('cpu_share', ' %', 100)}")
 

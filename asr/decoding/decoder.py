@@ -82,10 +82,12 @@ class DecoderFactory:
         language: Language | None,
         pronounce: Pronounce | None = None,
         calibration: Mapping[str, float] | None = None,
+        like: DecoderFactory | None = None,
     ) -> None:
         """language: as find_language() gives it. UsageError when the model lacks the labels for it.
         pronounce: the phones of words that the language does not have, for hot words.
         calibration: offset and slope of the words' probabilities, as fitted to this model's phones.
+        like: one with the same labels, options and language, for another model: its search graph is used.
         """
         if options.grammar and (options.beam_size == 1 or options.hot_words):
             raise UsageError("a grammar needs a beam search, and goes without hot words")
@@ -107,7 +109,9 @@ class DecoderFactory:
             self.probability = align.Calibration(**calibration)
         self._graph = None
         self._is_closed = bool(options.grammar)
-        if self.config is not None:
+        if like is not None:
+            self._graph = like._graph
+        elif self.config is not None:
             lm: LanguageModel | None = None if language is None else language.lm
             pronunciations = None if language is None else language.pronunciations
             if options.grammar:
