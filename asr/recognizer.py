@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from copy import copy
-from functools import cache
-from itertools import islice
+from functools import cache, cached_property
+from itertools import chain, islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,10 +21,14 @@ from asr.decoding.language import Language
 from asr.engine import Engine, EngineStream
 from asr.errors import CheckpointError
 from asr.labels import BLANK, SPACE_SYMBOL
+from asr.metadata import Metadata
 from asr.pronouncer import Pronouncer
 from asr.searches import Searches, search_pool
 from asr.segment import GRID, cut, may_hold_speech
 from asr.transcript import Transcript
+
+if TYPE_CHECKING:
+    from concurrent.futures import ProcessPoolExecutor
 
 _PAUSE_FRAMES = 15  # 0.6 seconds without a label end a segment
 _PAUSE_FRAMES_IN_GRAMMAR = 30  # as in a stream: who spells a phrase of a grammar may well stop to think
@@ -41,42 +46,30 @@ class Recognizer:
         engine: Engine,
         name: str,
         decoding: DecoderOptions | None = None,
-        language: Future[Language | None] | None = None,
+        new_decoder: Future[DecoderFactory] | None = None,
     ) -> None:
-        """language: what decoding asks for, on its way; if left out, it is found here."""
+        """new_decoder: what decoding asks for, on its way; if left out, it is made here."""
         self.name = name
         self.metadata = engine.metadata
         self._engine = engine
-        decoding = decoding or DecoderOptions()
-        if language is None:
-            found = find_language(decoding, self.metadata.labels, pretrained.shipped_language())
-        else:
-            found = language.result()
-        self._use_decoders(decoding, found)
-
-    def _use_decoders(
-        self, decoding: DecoderOptions, language: Language | None, like: DecoderFactory | None = None
-    ) -> None:
-        self._decoding = decoding
+        self._decoding = decoding or DecoderOptions()
         self._pool: ProcessPoolExecutor | None = None  # its processes have decoders of their own
-        labels = self.metadata.labels
-        self.new_decoder = DecoderFactory(
-            labels,
-            self.metadata.log_priors,
-            decoding,
-            language,
-            _pronounce,
-            self.metadata.info.get("calibration"),
-            like,
-        )
-        self._pause_frames = _PAUSE_FRAMES_IN_GRAMMAR if decoding.grammar else _PAUSE_FRAMES
-        symbols = labels[self.new_decoder.output].symbols
-        self._silent = [i for i, symbol in enumerate(symbols) if i == BLANK or symbol == SPACE_SYMBOL]
+        if new_decoder is None:
+            language = find_language(self._decoding, self.metadata.labels, pretrained.shipped_language())
+            self.new_decoder = _decoders(self.metadata, self._decoding, language)
+        else:
+            self._coming = new_decoder
+
+    @cached_property
+    def new_decoder(self) -> DecoderFactory:
+        """Makes decoders; waits while their language is still being loaded."""
+        return self._coming.result()
 
     def with_decoding(self, decoding: DecoderOptions) -> Recognizer:
         """The same model and language with other weights and beams."""
         other = copy(self)
-        other._use_decoders(decoding, self.new_decoder.language)
+        other._decoding, other._pool = decoding, None
+        other.new_decoder = _decoders(self.metadata, decoding, self.new_decoder.language)
         return other
 
     def beside(
@@ -93,8 +86,9 @@ class Recognizer:
         if runner.metadata.labels != self.metadata.labels:
             return Recognizer(runner, str(model), self._decoding)
         other = copy(self)
-        other.name, other.metadata, other._engine = str(model), runner.metadata, runner
-        other._use_decoders(self._decoding, self.new_decoder.language, self.new_decoder)
+        other.name, other.metadata, other._engine, other._pool = str(model), runner.metadata, runner, None
+        shared = self.new_decoder
+        other.new_decoder = _decoders(other.metadata, self._decoding, shared.language, like=shared)
         return other
 
     @classmethod
@@ -110,19 +104,25 @@ class Recognizer:
         """A shipped model by its name, or any model by its path.
 
         engine, device, threads: what it runs on, as asr.engine.load() has it.
+        The language takes longest: with the default decoding it may still be on its way, and the first to
+        need it waits. Any other choice of the user's is checked here.
         """
-        path = pretrained.find(model)
-        language = None
-        with ThreadPoolExecutor(1) as beside:
-            # A graph is not asked for its labels here: reading it is what takes the time.
-            if path.suffix != engines.ONNX_SUFFIX:
-                # Most of the time to load everything. NumPy unpacks it without holding the interpreter.
-                labels = metadata.read(path).labels
-                language = beside.submit(
-                    find_language, decoding or DecoderOptions(), labels, pretrained.shipped_language()
-                )
+        path, shipped = pretrained.find(model), pretrained.shipped_language()
+        decoding = decoding or DecoderOptions()
+        beside = ThreadPoolExecutor(1)  # NumPy unpacks the language without holding the interpreter
+        try:
+            language = None
+            if path.suffix != engines.ONNX_SUFFIX:  # reading a graph for its labels is what takes the time
+                language = beside.submit(find_language, decoding, metadata.read(path).labels, shipped)
             runner = engines.load(path, engine=engine, device=device, threads=threads)
-        return cls(runner, str(model), decoding, language)
+            language = language or beside.submit(find_language, decoding, runner.metadata.labels, shipped)
+            found = language
+            new_decoder = beside.submit(lambda: _decoders(runner.metadata, decoding, found.result()))
+        finally:
+            beside.shutdown(wait=False)
+        if decoding != DecoderOptions():
+            new_decoder.result()
+        return cls(runner, str(model), decoding, new_decoder)
 
     def transcribe(self, path: str | Path, *, batch_size: int = 2) -> Transcript:
         """Transcript of an audio or video file."""
@@ -179,10 +179,12 @@ class Recognizer:
         self, outputs: Iterable[dict[str, np.ndarray]], on_progress: Callable[[float], None] | None
     ) -> tuple[Searches, int]:
         """Searches between the pauses of consecutive stretches, and how many frames these have."""
+        outputs = iter(outputs)
+        first = list(islice(outputs, 1))  # the network hears it while the language is on its way
         searches = Searches(self.new_decoder, self._pool)
         pending = np.zeros((0, len(self.metadata.labels[self.new_decoder.output])), np.float32)
         first_frame = 0  # of pending, in the recording
-        for stretch in outputs:
+        for stretch in chain(first, outputs):
             pending = np.concatenate([pending, stretch[self.new_decoder.output]])
             if done := self._last_pause(pending):
                 self._search(searches, pending[:done], first_frame)
@@ -225,9 +227,15 @@ class Recognizer:
             )
         return self._engine.stream()
 
+    @property
+    def _pause_frames(self) -> int:
+        return _PAUSE_FRAMES_IN_GRAMMAR if self._decoding.grammar else _PAUSE_FRAMES
+
     def _gaps(self, log_probs: np.ndarray) -> list[tuple[int, int]]:
         """Runs [start, end) of frames whose likeliest label is no sound."""
-        is_gap = np.isin(log_probs.argmax(-1), self._silent)
+        symbols = self.metadata.labels[self.new_decoder.output].symbols
+        silent = [i for i, symbol in enumerate(symbols) if i == BLANK or symbol == SPACE_SYMBOL]
+        is_gap = np.isin(log_probs.argmax(-1), silent)
         edges = np.diff(is_gap.astype(np.int8), prepend=0, append=0)
         starts, ends = (np.flatnonzero(edges == edge).tolist() for edge in (1, -1))
         return list(zip(starts, ends, strict=True))
@@ -263,6 +271,19 @@ class Pending:
 
     def result(self) -> Transcript:
         return Transcript(self._searches.finish(), self._duration)
+
+
+def _decoders(
+    metadata: Metadata,
+    decoding: DecoderOptions,
+    language: Language | None,
+    like: DecoderFactory | None = None,
+) -> DecoderFactory:
+    """like: of another model with the same labels, decoding and language."""
+    calibration = metadata.info.get("calibration")
+    return DecoderFactory(
+        metadata.labels, metadata.log_priors, decoding, language, _pronounce, calibration, like
+    )
 
 
 def _pronounce(word: str) -> list[tuple[str, ...]]:

@@ -11,15 +11,18 @@ import signal
 import sys
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
-from multiprocessing import get_context
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from asr.decoding.decoder import DecoderFactory
 from asr.transcript import Segment
+
+if TYPE_CHECKING:
+    from concurrent.futures import ProcessPoolExecutor
 
 _MOST_PROCESSES = 4  # what the network feeds, on one core, does not keep more of them busy
 _N_AHEAD = 64  # searches that wait or run: bounds the memory that they take
@@ -78,6 +81,9 @@ def n_processes(threads: int | None = None) -> int:
 @contextmanager
 def search_pool(new_decoder: DecoderFactory, n_processes: int) -> Iterator[ProcessPoolExecutor]:
     """Processes that search with these decoders; begin them before threads hold locks."""
+    from concurrent.futures import ProcessPoolExecutor  # a fortieth of a second to import
+    from multiprocessing import get_context
+
     gc.freeze()  # else the first collection in a fork copies every page that holds an object
     pool = ProcessPoolExecutor(
         n_processes, get_context("fork"), initializer=_begin, initargs=(new_decoder,)

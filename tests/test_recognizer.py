@@ -14,8 +14,9 @@ import torch
 from asr import checkpoint, engine, pretrained, recognizer
 from asr.audio import read_audio
 from asr.decoding.decoder import DecoderOptions
-from asr.errors import CheckpointError, UsageError
+from asr.errors import CheckpointError, LanguageModelError, UsageError
 from asr.labels import Labels
+from asr.onnx_engine import OnnxEngine
 from asr.recognizer import Recognizer
 from asr.torch_engine import TorchEngine
 
@@ -47,6 +48,28 @@ def test_the_language_is_loaded_beside_the_model(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(engine, "load", meeting(load_engine))
     monkeypatch.setattr(recognizer, "find_language", meeting(load_language))
     assert Recognizer.load("english").new_decoder.language is not None
+
+
+def test_the_network_hears_while_the_language_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    has_heard = threading.Event()
+    load_language, run = recognizer.find_language, OnnxEngine.log_probs
+
+    def find_language(*arguments):
+        assert has_heard.wait(timeout=10)
+        return load_language(*arguments)
+
+    def log_probs(*arguments):
+        has_heard.set()
+        return run(*arguments)
+
+    monkeypatch.setattr(recognizer, "find_language", find_language)
+    monkeypatch.setattr(OnnxEngine, "log_probs", log_probs)
+    assert Recognizer.load("english").transcribe(DATA / "1462-170142-0003.flac").text
+
+
+def test_what_the_user_asks_of_the_search_is_checked_when_it_is_loaded(tmp_path: Path) -> None:
+    with pytest.raises(LanguageModelError, match="no such language model"):
+        Recognizer.load("english", decoding=DecoderOptions(lm=str(tmp_path / "none.lm")))
 
 
 def random_noise(seconds: float, level: float) -> np.ndarray:

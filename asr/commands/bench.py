@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> ExitStatus:
     loading = ", ".join([repr(args.model), *(f"{name}={value!r}" for name, value in options.items())])
     # Processes first: beside a small one their memory is measured right.
     start_up = benchmark.start_up(
-        f"asr.recognizer.Recognizer.load({loading})", [*transcribe, "--", paths[0]], args.runs
+        f"asr.recognizer.Recognizer.load({loading}).new_decoder", [*transcribe, "--", paths[0]], args.runs
     )
     whole = benchmark.run_process([*transcribe, "--", *paths])
 

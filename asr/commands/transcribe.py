@@ -25,7 +25,7 @@ from asr.commands import (
     print_result,
     show_progress,
 )
-from asr.errors import AsrError, ExitStatus, OutputError, UsageError
+from asr.errors import AsrError, ExitStatus, LanguageModelError, OutputError, UsageError
 from asr.formats import FORMATS, coloured, render
 from asr.transcript import Transcript
 
@@ -347,8 +347,8 @@ def _transcribe_all(
     """Transcribe and write everything; how many recordings failed, each of them reported."""
     if work:
         check_model(args.model, engine=args.engine, device=args.device)
-    results = _Results(args, as_written, with_headings=with_headings)
     recognizer: Recognizer | None = None
+    results = _Results(args, as_written, with_headings=with_headings)
     waiting: deque[_Heard] = deque()
     with ExitStack() as processes:
         for number, (recording, targets) in enumerate(work, start=1):
@@ -370,6 +370,8 @@ def _transcribe_all(
                     begin = time.perf_counter()
                     with show_progress(label, audio.duration, quiet=args.quiet) as on_progress:
                         begun = _begin(recognizer, audio, open_channel, args, on_progress)
+                except (UsageError, LanguageModelError):  # no fault of the recording's
+                    raise
                 except Exception as error:
                     results.report(recording, error)
                     continue
