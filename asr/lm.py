@@ -15,14 +15,14 @@ import numpy as np
 from asr.decoding.arpa import read_arpa
 from asr.decoding.decoder import DecoderOptions
 from asr.decoding.language import Language
-from asr.decoding.ngram import NGramModel
+from asr.decoding.ngram import NGramModel, Order
 from asr.decoding.prefix_tree import Pronunciations
 from asr.decoding.prune import prune
 from asr.decoding.spelling import with_spelling
 from asr.errors import LanguageModelError, ManifestError
 from asr.evaluation import count_words, sum_counts
 from asr.files import open_text
-from asr.labels import Labels, Lexicon
+from asr.labels import PHONES, Labels, Lexicon, read_cmudict
 from asr.recognizer import Recognizer
 from asr.text import normalize
 
@@ -33,14 +33,21 @@ class BuildOptions:
     count_prune: tuple[int, ...] = ()  # n-grams of each order seen so often or less are dropped (lmplz)
     vocabulary: int = 120_000  # words kept, the most frequent first
     spelling: float = 0.7  # probability that a letter is followed by more of a spelling; 0: as in the text
+    added_share: float = 0.1  # of the unigrams' probability, for all added words together
     entropy_prune: float = 0.0  # relative rise of perplexity up to which an n-gram is dropped
     memory: str = "50%"  # that lmplz may use for sorting
 
 
-def build(paths: Sequence[Path], lexicon: Lexicon | None, options: BuildOptions = BuildOptions()) -> Language:
+def build(
+    paths: Sequence[Path],
+    lexicon: Lexicon | None,
+    options: BuildOptions = BuildOptions(),
+    added: Lexicon | None = None,
+) -> Language:
     """A language from text files (plain or .xz, a sentence a line), or from one ARPA file.
 
     Text is normalised as training labels are. Without a lexicon its words are spelled in characters.
+    added: what can be recognised too where the text lacks it.
     """
     if is_arpa(paths[0]):
         if len(paths) > 1:
@@ -51,7 +58,46 @@ def build(paths: Sequence[Path], lexicon: Lexicon | None, options: BuildOptions 
     if options.entropy_prune:
         model = prune(model, options.entropy_prune)
     model = with_spelling(model, options.spelling)
+    if added is not None:
+        model = with_words(model, added.pronunciations, options.added_share)
+        if lexicon is not None:
+            lexicon = Lexicon({**added.pronunciations, **lexicon.pronunciations})
     return Language(model, None if lexicon is None else pronounce(model, lexicon))
+
+
+def with_words(model: NGramModel, words: Iterable[str], share: float) -> NGramModel:
+    """The model with those of the words that it lacks, each as likely as the others.
+
+    share: of the unigrams' probability, for all of them together. After a context that n-grams do not go on
+    with them they are as likely as its back-off weight allows, like any rare word.
+    """
+    new = [word for word in words if word not in model.ids]
+    if not new or not share:
+        return model
+    unigrams, *longer = model.orders
+    n = len(unigrams) + len(new)
+    log_probs = np.full(n, np.log(share / len(new)), np.float32)
+    log_probs[: len(unigrams)] = unigrams.log_probs + np.log1p(-share)
+    back_offs = np.pad(unigrams.back_offs, (0, len(new)))
+    more = Order(np.zeros(n, np.int32), np.arange(n, dtype=np.int32), log_probs, back_offs)
+    return NGramModel((*model.words, *new), [more, *longer])
+
+
+def read_dictionary(path: Path) -> Lexicon:
+    """A pronouncing dictionary in the form of CMUdict or of our lexicons; ManifestError if it is none."""
+    try:
+        entries = read_cmudict(path)
+    except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ManifestError(f"{path}: not a readable dictionary ({reason})") from None
+    known = set(PHONES[1:])
+    for word, variants in entries.items():
+        for phones in variants:
+            if not phones or not known.issuperset(phones.split()):
+                raise ManifestError(f"{path}: '{word}' is said '{phones}', which are no phones of CMUdict")
+    if not entries:
+        raise ManifestError(f"{path}: holds no pronunciations")
+    return Lexicon({word: [tuple(phones.split()) for phones in found] for word, found in entries.items()})
 
 
 def is_arpa(path: Path) -> bool:

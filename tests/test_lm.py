@@ -64,6 +64,39 @@ def test_without_a_lexicon_words_are_spelled(capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().err == ""
 
 
+def test_words_of_a_dictionary_are_added_with_their_pronunciations() -> None:
+    Path("names.dict").write_text("zzyx Z IH1 K S # a name\nzzyx(2) Z AY1 K S\nthe DH AH0\n")
+    Path("names.tsv").write_text("zzyx\tZ IH K S\n")
+    without, built, again = ("without.lm", "names.lm", "again.lm")
+    assert lm("build", "lm.arpa", "-o", without, "-q") == 0
+    assert lm("build", "lm.arpa", "-o", built, "--add-words", "names.dict", "--added-share", "0.25") == 0
+    assert lm("build", "lm.arpa", "-o", again, "--add-words", "names.tsv", "--added-share", "0") == 0
+    old, new = language.load(without), language.load(built)
+    assert old.pronunciations is not None and new.pronunciations is not None
+    assert new.lm.words == (*old.lm.words, "zzyx") and new.info["sources"] == ["lm.arpa", "names.dict"]
+    assert len(new.pronunciations.of_word(5)) == 2 == len(new.pronunciations.of_word(3))
+    np.testing.assert_allclose(np.exp(new.lm.unigrams), [*(0.75 * np.exp(old.lm.unigrams)), 0.25], atol=1e-6)
+    # After "the" it is backed off to; what n-grams say stays as it was.
+    assert new.lm.score_sentence(["the", "zzyx"])[1] == pytest.approx(np.log(0.25 * 10**-0.2))
+    assert new.lm.score_sentence(["the", "the"])[1] == pytest.approx(np.log(10**-0.9))
+    assert language.load(again).lm.words == old.lm.words
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("", "holds no pronunciations"), ("the DH AX\n", "'the' is said 'DH AX'"), (None, "not a readable")],
+)
+def test_a_bad_dictionary_is_one_line(
+    content: str | None, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if content is not None:
+        Path("bad.dict").write_text(content)
+    assert lm("build", "lm.arpa", "-o", "x.lm", "--add-words", "bad.dict") == 1
+    error = capsys.readouterr().err
+    assert error.startswith("asr: error: bad.dict: ") and message in error and error.count("\n") == 1
+    assert not Path("x.lm").exists()
+
+
 def test_info_tells_sizes_and_the_perplexity_of_a_text(capsys: pytest.CaptureFixture[str]) -> None:
     Path("text").write_text("The the!\nthe Zebra\n\n")
     assert lm("build", "lm.arpa", "-o", "the.lm", "-q") == 0

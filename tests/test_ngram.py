@@ -233,3 +233,13 @@ def test_a_foreign_or_damaged_language_is_one_clear_line(
     with pytest.raises(LanguageModelError, match=message) as caught:
         language.load(path)
     assert "\n" not in str(caught.value) and str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(("step", "message"), [(-1, "make it anew with asr lm build"), (1, "update asr")])
+def test_a_language_of_another_format_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int, message: str
+) -> None:
+    language.save(Language(normalized_model(2)), tmp_path / "x.lm")
+    monkeypatch.setattr(language, "FORMAT", language.FORMAT - step)
+    with pytest.raises(LanguageModelError, match=message):
+        language.load(tmp_path / "x.lm")

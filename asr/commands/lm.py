@@ -72,6 +72,18 @@ def add_parser(subparsers: Any) -> None:
         "(default: 0.7)",
     )
     build.add_argument(
+        "--add-words",
+        metavar="FILE",
+        help="a dictionary in CMUdict's form: its words can be recognised where the text lacks them",
+    )
+    build.add_argument(
+        "--added-share",
+        type=arguments.probability,
+        default=0.1,
+        metavar="P",
+        help="probability of all added words together, without context (default: 0.1)",
+    )
+    build.add_argument(
         "--lexicon",
         metavar="FILE|none",
         help="pronunciations; none: words are spelled in characters (default: those that come with asr)",
@@ -105,14 +117,17 @@ def _build(args: argparse.Namespace) -> ExitStatus:
     from asr import pretrained
     from asr.decoding import language
     from asr.labels import Lexicon
-    from asr.lm import BuildOptions, build
+    from asr.lm import BuildOptions, build, read_dictionary
 
     lexicon = None
     if args.lexicon != "none":
         lexicon = Lexicon.load(args.lexicon or pretrained.LEXICON_FILE)
-    options = BuildOptions(args.order, args.count_prune, args.vocabulary, args.spelling, args.entropy_prune)
-    built = build([Path(path) for path in args.inputs], lexicon, options)
-    sources = [Path(path).name for path in args.inputs]
+    options = BuildOptions(
+        args.order, args.count_prune, args.vocabulary, args.spelling, args.added_share, args.entropy_prune
+    )
+    added = read_dictionary(Path(args.add_words)) if args.add_words else None
+    built = build([Path(path) for path in args.inputs], lexicon, options, added)
+    sources = [Path(path).name for path in [*args.inputs, *filter(None, [args.add_words])]]
     language.save(replace(built, info={"sources": sources}), args.output)
     if built.pronunciations is not None and not args.quiet:
         n_missing = len(built.lm.words) - 3 - len(set(built.pronunciations.words.tolist()))

@@ -1,12 +1,14 @@
 """A language: an n-gram model and the pronunciations of its words, in one compact file.
 
 An n-gram takes three to four bytes: the last word, and its probability as one of 256 values of its order.
+Words, their probabilities without context and their pronunciations are compressed.
 The format is safetensors with JSON metadata, as that of the acoustic models.
 """
 
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +23,7 @@ from asr.decoding.prefix_tree import Pronunciations
 from asr.errors import LanguageModelError
 from asr.files import write_atomically
 
-FORMAT = 1
+FORMAT = 2
 _KEY = "asr-language"
 _LOW_BITS = 16  # of a word id, kept as one number; the bits above are packed one by one
 
@@ -38,9 +40,10 @@ class Language:
 def save(language: Language, path: str | Path) -> None:
     """Write a language; an older file of that name stays whole until the new one is complete."""
     lm = language.lm
-    arrays: dict[str, np.ndarray] = {"words": _pack_strings(lm.words)}
+    arrays: dict[str, np.ndarray] = {"words": _deflate("\n".join(lm.words).encode())}
     unigrams, *higher = lm.orders
-    arrays["1.log_probs"], arrays["1.back_offs"] = unigrams.log_probs, unigrams.back_offs
+    arrays["1.log_probs"] = _deflate(unigrams.log_probs.tobytes())
+    arrays["1.back_offs"] = _deflate(unigrams.back_offs.tobytes())
     for n, order in enumerate(higher, start=2):
         n_arcs = np.bincount(order.contexts, minlength=lm.counts[n - 2])
         arrays |= _prefixed(f"{n}.contexts", _pack_sparse(n_arcs))
@@ -53,7 +56,7 @@ def save(language: Language, path: str | Path) -> None:
     if language.pronunciations is not None:
         table = language.pronunciations.labels
         arrays["pronunciations.lengths"] = (table != 0).sum(1).astype(np.uint8)
-        arrays["pronunciations.labels"] = table[table != 0]
+        arrays["pronunciations.labels"] = _deflate(table[table != 0].tobytes())
         arrays["pronunciations.words"] = language.pronunciations.words
     metadata = {"format": FORMAT, "counts": lm.counts, "info": language.info}
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
@@ -82,7 +85,9 @@ def load(path: str | Path) -> Language:
             raise LanguageModelError(
                 f"{path}: format {data['format']} is newer than this program reads ({FORMAT}); update asr"
             )
-        words = arrays["words"].tobytes().decode().split("\n")
+        if data["format"] < FORMAT:
+            raise LanguageModelError(f"{path}: of an older asr; make it anew with asr lm build")
+        words = _inflate(arrays["words"], np.uint8).tobytes().decode().split("\n")
         orders = [_load_unigrams(arrays)]
         for n in range(2, len(data["counts"]) + 1):
             orders.append(_load_order(n, arrays, len(words), len(orders[-1])))
@@ -90,15 +95,15 @@ def load(path: str | Path) -> Language:
             raise ValueError("n-grams are missing")
         pronunciations = _load_pronunciations(arrays) if "pronunciations.words" in arrays else None
         return Language(NGramModel(words, orders), pronunciations, data["info"])
-    except (KeyError, TypeError, ValueError, IndexError, UnicodeDecodeError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, UnicodeDecodeError, zlib.error) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise LanguageModelError(f"{path}: a damaged language model ({reason})") from None
 
 
 def _load_unigrams(arrays: Mapping[str, np.ndarray]) -> Order:
-    log_probs = arrays["1.log_probs"]
+    log_probs, back_offs = (_inflate(arrays[f"1.{name}"], np.float32) for name in ("log_probs", "back_offs"))
     zeros = np.zeros(len(log_probs), np.int32)
-    return Order(zeros, np.arange(len(log_probs), dtype=np.int32), log_probs, arrays["1.back_offs"])
+    return Order(zeros, np.arange(len(log_probs), dtype=np.int32), log_probs, back_offs)
 
 
 def _load_order(n: int, arrays: Mapping[str, np.ndarray], n_words: int, n_below: int) -> Order:
@@ -119,7 +124,7 @@ def _load_order(n: int, arrays: Mapping[str, np.ndarray], n_words: int, n_below:
 def _load_pronunciations(arrays: Mapping[str, np.ndarray]) -> Pronunciations:
     lengths = arrays["pronunciations.lengths"]
     table = np.zeros((len(lengths), int(lengths.max(initial=0))), np.uint8)
-    table[np.arange(table.shape[1]) < lengths[:, None]] = arrays["pronunciations.labels"]
+    table[np.arange(table.shape[1]) < lengths[:, None]] = _inflate(arrays["pronunciations.labels"], np.uint8)
     return Pronunciations(table, arrays["pronunciations.words"])
 
 
@@ -132,8 +137,12 @@ def _under(name: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]
     return {key.removeprefix(prefix): a for key, a in arrays.items() if key.startswith(prefix)}
 
 
-def _pack_strings(strings: tuple[str, ...]) -> np.ndarray:
-    return np.frombuffer("\n".join(strings).encode(), np.uint8)
+def _deflate(data: bytes) -> np.ndarray:
+    return np.frombuffer(zlib.compress(data, 9), np.uint8)
+
+
+def _inflate(packed: np.ndarray, dtype: type[np.generic]) -> np.ndarray:
+    return np.frombuffer(zlib.decompress(packed.tobytes()), dtype)
 
 
 def _pack_integers(values: np.ndarray, n_values: int) -> dict[str, np.ndarray]:
