@@ -103,15 +103,14 @@ class DecoderFactory:
         self.language = language
         self._labels = labels[self.output]
         self._log_priors = log_priors.get(self.output)
-        self.config = None if is_greedy else _beam_config(options, language)
         self.probability: Callable[[float], float] = float  # of a word, from its mean posterior
         if calibration and self.output == "phones":
             self.probability = align.Calibration(**calibration)
-        self._graph = None
+        self._graph: Graph | None = None
         self._is_closed = bool(options.grammar)
         if like is not None:
             self._graph = like._graph
-        elif self.config is not None:
+        elif not is_greedy:
             lm: LanguageModel | None = None if language is None else language.lm
             pronunciations = None if language is None else language.pronunciations
             if options.grammar:
@@ -123,17 +122,23 @@ class DecoderFactory:
                         if word not in SPECIAL_WORDS
                         for spoken in pronunciations_of(word, language, self._labels, pronounce)
                     )
-            self._graph = _graph(lm, pronunciations, self._labels, self.config, options.hot_words, pronounce)
+            config = _beam_config(options, language)
+            self._graph = _graph(lm, pronunciations, self._labels, config, options.hot_words, pronounce)
         elif options.hot_words:
             raise UsageError("hot words need a beam search")
+
+    @property
+    def config(self) -> BeamConfig | None:
+        """Of the searches; None when decoders are greedy."""
+        return None if self._graph is None else self._graph.config
 
     def narrowed(self, beam_size: int) -> DecoderFactory:
         """The same whose searches keep so many hypotheses at most."""
         other = copy(self)
-        if self.config is not None and self._graph is not None:
-            other.config = replace(self.config, beam_size=min(beam_size, self.config.beam_size))
+        if self._graph is not None:
+            config = self._graph.config
             other._graph = copy(self._graph)
-            other._graph.config = other.config
+            other._graph.config = replace(config, beam_size=min(beam_size, config.beam_size))
         return other
 
     def __call__(self) -> Decoder:
