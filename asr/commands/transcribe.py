@@ -347,8 +347,8 @@ def _transcribe_all(
     """Transcribe and write everything; how many recordings failed, each of them reported."""
     if work:
         check_model(args.model, engine=args.engine, device=args.device)
-    recognizer: Recognizer | None = None
     results = _Results(args, as_written, with_headings=with_headings)
+    recognizer: Recognizer | None = None
     waiting: deque[_Heard] = deque()
     with ExitStack() as processes:
         for number, (recording, targets) in enumerate(work, start=1):
