@@ -156,11 +156,16 @@ def load_stream(
     threads: int | None = None,
     decoding: DecoderOptions | None = None,
 ) -> Stream:
-    """A stream of what add_streaming_model_options() asks for; only the second pass may use CUDA."""
+    """A stream of what add_streaming_model_options() asks for; only the second pass may use CUDA.
+
+    threads: of the CPU, 1 if left out. A step is too little work to share: two threads take twice as long.
+    """
     from asr.recognizer import Recognizer
     from asr.streaming import Stream, StreamConfig
 
-    recognizer = Recognizer.load(args.model, engine=engine, device="cpu", threads=threads, decoding=decoding)
+    recognizer = Recognizer.load(
+        args.model, engine=engine, device="cpu", threads=threads or 1, decoding=decoding
+    )
     second_pass = recognizer.beside(args.second_model, engine=engine) if _has_second_pass(args) else None
     return Stream(recognizer, config or StreamConfig(), second_pass=second_pass)
 

@@ -68,6 +68,7 @@ def run(args: argparse.Namespace) -> ExitStatus:
     stages, seconds = benchmark.time_stages(Recognizer.load(args.model, **options), paths)
     streamed = None
     if streaming is not None:
+        options["threads"] = args.threads or 1  # as asr listen has it
         streamed = benchmark.time_stream(Recognizer.load(streaming, **options), paths)
     figures = {
         "version": __version__,

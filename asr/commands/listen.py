@@ -93,7 +93,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     model = parser.add_argument_group("model")
     add_streaming_model_options(model)
     add_engine_option(model)
-    model.add_argument("-t", "--threads", type=arguments.count, metavar="N", help="CPU threads")
+    model.add_argument("-t", "--threads", type=arguments.count, metavar="N", help="CPU threads (default: 1)")
 
     add_decoder_options(parser)
 
