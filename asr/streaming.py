@@ -34,7 +34,7 @@ _BEAM_BEFORE_SECOND_PASS = 200  # hypotheses: half find nearly the same words, w
 class StreamConfig:
     endpoint: EndpointConfig = EndpointConfig()
     pre_roll: float = 1.0  # seconds before speech is noticed that an utterance begins with
-    least_probability: float = 0.7  # that any word of an utterance is right; what has less is none
+    least_probability: float = 0.75  # that any word of an utterance is right; what has less is none
 
 
 class Stream:
