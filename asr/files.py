@@ -6,20 +6,31 @@ import glob
 import lzma
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
 from safetensors import SafetensorError
 
-from asr.errors import OutputError
+from asr.errors import AsrError, OutputError
 
 
 def open_text(path: str | Path) -> TextIO:
-    """A UTF-8 text to read, plain or .xz; its errors are OSError, EOFError, LZMAError, UnicodeDecodeError."""
+    """A UTF-8 text to read, plain or .xz; for its errors see `readable`."""
     if Path(path).suffix == ".xz":
         return lzma.open(path, "rt", encoding="utf-8")
     return open(path, encoding="utf-8")
+
+
+@contextmanager
+def readable(path: Path, kind: str, error: type[AsrError]) -> Iterator[None]:
+    """Raise the error with one line for whatever goes wrong in reading a text, compressed or not."""
+    try:
+        yield
+    except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError) as problem:
+        reason = getattr(problem, "strerror", None) or problem
+        raise error(f"{path}: not a readable {kind} ({reason})") from None
 
 
 def write_atomically(path: str | Path, write: Callable[[str], None]) -> None:

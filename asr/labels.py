@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import lzma
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from asr.errors import ManifestError, UsageError
-from asr.files import open_text
+from asr.files import open_text, readable
 from asr.text import normalize
 
 BLANK = 0
@@ -80,18 +79,13 @@ class Lexicon:
             raise ManifestError(f"{path}: lexicon not found; recipes/english/lexicon.py builds one")
         pronunciations: dict[str, list[tuple[str, ...]]] = {}
         known = set(PHONES[1:])
-        try:
-            with open_text(path) as file:
-                for number, line in enumerate(file, start=1):
-                    word, tab, phones = line.rstrip("\n").partition("\t")
-                    units = tuple(phones.split())
-                    if not tab or not units or not known.issuperset(units):
-                        raise ManifestError(
-                            f"{path}:{number}: not 'word<TAB>PHONES': {line.strip()[:60]!r}"
-                        )
-                    pronunciations.setdefault(word, []).append(units)
-        except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError) as error:
-            raise ManifestError(f"{path}: not a readable lexicon ({error})") from None
+        with readable(path, "lexicon", ManifestError), open_text(path) as file:
+            for number, line in enumerate(file, start=1):
+                word, tab, phones = line.rstrip("\n").partition("\t")
+                units = tuple(phones.split())
+                if not tab or not units or not known.issuperset(units):
+                    raise ManifestError(f"{path}:{number}: not 'word<TAB>PHONES': {line.strip()[:60]!r}")
+                pronunciations.setdefault(word, []).append(units)
         if not pronunciations:
             raise ManifestError(f"{path}: holds no pronunciations")
         return cls(pronunciations)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import lzma
 import shutil
 import subprocess
 import tempfile
@@ -21,7 +20,7 @@ from asr.decoding.prune import prune
 from asr.decoding.spelling import with_spelling
 from asr.errors import LanguageModelError, ManifestError
 from asr.evaluation import count_words, sum_counts
-from asr.files import open_text
+from asr.files import open_text, readable
 from asr.labels import PHONES, Labels, Lexicon, read_cmudict
 from asr.recognizer import Recognizer
 from asr.text import normalize
@@ -85,11 +84,8 @@ def with_words(model: NGramModel, words: Iterable[str], share: float) -> NGramMo
 
 def read_dictionary(path: Path) -> Lexicon:
     """A pronouncing dictionary in the form of CMUdict or of our lexicons; ManifestError if it is none."""
-    try:
+    with readable(path, "dictionary", ManifestError):
         entries = read_cmudict(path)
-    except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ManifestError(f"{path}: not a readable dictionary ({reason})") from None
     known = set(PHONES[1:])
     for word, variants in entries.items():
         for phones in variants:
@@ -132,14 +128,10 @@ def perplexity(model: NGramModel, sentences: Iterable[str]) -> tuple[float, floa
 def read_sentences(paths: Iterable[Path]) -> Iterator[str]:
     """Normalised lines of text files, plain or .xz, without the empty ones."""
     for path in paths:
-        try:
-            with open_text(path) as file:
-                for line in file:
-                    if sentence := normalize(line):
-                        yield sentence
-        except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise ManifestError(f"{path}: not a readable text ({reason})") from None
+        with readable(path, "text", ManifestError), open_text(path) as file:
+            for line in file:
+                if sentence := normalize(line):
+                    yield sentence
 
 
 def _count(paths: Sequence[Path], options: BuildOptions) -> NGramModel:

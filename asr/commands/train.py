@@ -77,6 +77,7 @@ def run(args: argparse.Namespace) -> ExitStatus:
         if trainer.resume() and is_writer and not args.quiet:
             print(f"resuming {resolved.output} at update {trainer.update}", file=sys.stderr)
         trainer.train(progress.on_update)
+    trainer.group.leave()
     if is_writer:
         print(f"{resolved.output}/best.safetensors")
     return ExitStatus.OK

@@ -13,6 +13,7 @@ import numpy as np
 
 from asr.decoding.ngram import SPECIAL_WORDS, NGramModel, Order, sort_orders
 from asr.errors import LanguageModelError
+from asr.files import readable
 
 _LN_10 = float(np.log(10.0))
 _OPENERS: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
@@ -25,12 +26,11 @@ def read_arpa(path: str | Path) -> NGramModel:
     first, so that frequent words have small ids.
     """
     path = Path(path)
-    try:
-        with _OPENERS.get(path.suffix, open)(path, "rt", encoding="utf-8") as file:
-            return _Reader(path, file).read()
-    except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise LanguageModelError(f"{path}: not a readable ARPA file ({reason})") from None
+    with (
+        readable(path, "ARPA file", LanguageModelError),
+        _OPENERS.get(path.suffix, open)(path, "rt", encoding="utf-8") as file,
+    ):
+        return _Reader(path, file).read()
 
 
 class _Reader:

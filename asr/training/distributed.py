@@ -37,6 +37,12 @@ class Group:
             # Reading all audio for the first time happens in rank 0 while the others wait.
             dist.init_process_group(backend, timeout=datetime.timedelta(hours=6))
 
+    def leave(self) -> None:
+        """End the group once every process is here; gloo's threads abort a process that ends inside of it."""
+        if self.size > 1:
+            dist.barrier()
+            dist.destroy_process_group()
+
     @property
     def is_writer(self) -> bool:
         return self.rank == 0
