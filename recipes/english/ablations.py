@@ -4,6 +4,7 @@
 
 Every row is a run of ablations.toml on every 8th training utterance. Rows that are finished are not run
 again, and one that was interrupted goes on; the table (Markdown, on standard output) has those there are.
+Letters and phones are counted as they are heard, words after the search with the language model of asr.
 """
 
 from __future__ import annotations
@@ -61,13 +62,15 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--every", type=int, default=8, metavar="N", help="use each Nth utterance")
     parser.add_argument("--rows", type=int, default=len(ROWS), help="only the first so many")
+    parser.add_argument("--corpus", default="librispeech/dev-clean", help="of the validation set; empty: all")
     parser.add_argument("--processes", type=int, default=1, help="by torchrun, when more than one")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="for all rows")
     args = parser.parse_intermixed_args()
     (args.output / "cache").mkdir(parents=True, exist_ok=True)
     subset = args.output / "train.jsonl"
     write_manifest(subset, read_manifest(args.train)[:: args.every])
-    given = [f"data.train={subset}", f"data.validation={args.validation}", *args.overrides]
+    given = [f"data.train={subset}", f"data.validation={args.validation}"]
+    given += [f"data.validation_corpus='{args.corpus}'", *args.overrides]
     if args.noise:
         given.append(f"data.noise={args.noise}")
     print("| changed | weights | words wrong | letters wrong | phones wrong | x real time |")
@@ -78,7 +81,7 @@ def main() -> None:
         if not (folder / "cache").exists():
             (folder / "cache").symlink_to("../cache")
         train([str(CONFIG), f"output={folder}", *given, *overrides], args.processes)
-        print(row(name, folder), flush=True)
+        print(row(name, folder, evaluate(folder, args.validation, args.corpus)), flush=True)
 
 
 def train(arguments: list[str], n_processes: int) -> None:
@@ -86,16 +89,27 @@ def train(arguments: list[str], n_processes: int) -> None:
     subprocess.run([sys.executable, *launch, "-m", "asr", "train", "-q", *arguments], check=True, stdout=2)
 
 
-def row(name: str, folder: Path) -> str:
-    """A line of the table: the errors of the run's last validation."""
+def evaluate(folder: Path, validation: Path, corpus: str) -> float:
+    """Words wrong, in percent, after the search."""
+    result = folder / "evaluation.json"
+    if not result.exists():
+        command = [sys.executable, "-m", "asr", "evaluate", "-q", "--json", str(validation)]
+        command += ["--corpus", corpus, "--model", str(folder / "last.safetensors")]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        result.write_text(done.stdout, encoding="utf-8")
+    return json.loads(result.read_text(encoding="utf-8"))["corpora"][-1]["wer"]
+
+
+def row(name: str, folder: Path, word_error: float) -> str:
+    """A line of the table, with the errors of the run's last validation."""
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     events = [json.loads(line) for line in lines]
     last = [event for event in events if event["event"] == "validation"][-1]
     speeds = sorted(event["times_real_time"] for event in events if event["event"] == "training")
     model = checkpoint.load(folder / "last.safetensors").model
     n_weights = sum(parameter.numel() for parameter in model.parameters())
-    errors = (last.get(f"{unit}_error") for unit in ("word", "characters", "phones"))
-    cells = ["" if error is None else f"{100 * error:.1f}" for error in errors]
+    errors = (last.get(f"{unit}_error") for unit in ("characters", "phones"))
+    cells = [f"{word_error:.1f}", *("" if error is None else f"{100 * error:.1f}" for error in errors)]
     speed = f"{speeds[len(speeds) // 2]:.0f}" if speeds else ""
     return f"| {name} | {n_weights / 1e6:.2f} M | {' | '.join(cells)} | {speed} |"
 
