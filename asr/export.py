@@ -26,7 +26,7 @@ from asr.model import AcousticModel, RecurrentLayer, TimeReduction, length_mask,
 from asr.onnx_engine import LENGTHS, SAMPLES, STATES, OnnxEngine, next_state
 from asr.torch_engine import TorchEngine
 
-_OPSET = 17
+OPSET = 17
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def export(checkpoint: Checkpoint, path: str | Path, *, int8: bool = True) -> No
             _trace(checkpoint, whole)
             if int8:
                 quantized = str(Path(folder) / "int8.onnx")
-                _quantize(whole, quantized, checkpoint.labels)
+                quantize(whole, quantized, checkpoint.labels)
                 whole = quantized
             graph = onnx.load(whole)
         onnx.helper.set_model_props(graph, {KEY: checkpoint.metadata.to_json()})
@@ -215,12 +215,12 @@ def _trace(checkpoint: Checkpoint, path: str) -> None:
             input_names=list(inputs | states),
             output_names=[*config.outputs, *map(next_state, states)],
             dynamic_axes=axes,
-            opset_version=_OPSET,
+            opset_version=OPSET,
             dynamo=False,
         )
 
 
-def _quantize(source: str, target: str, outputs: Iterable[str]) -> None:
+def quantize(source: str, target: str, outputs: Iterable[str] = ()) -> None:
     """Write a graph with int8 weights in all but the output layers of these names."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from onnxruntime.quantization.shape_inference import quant_pre_process

@@ -14,14 +14,16 @@ import numpy as np
 from asr.decoding.arpa import read_arpa
 from asr.decoding.decoder import DecoderOptions
 from asr.decoding.language import Language
-from asr.decoding.ngram import NGramModel, Order
+from asr.decoding.ngram import UNKNOWN, NGramModel, Order
 from asr.decoding.prefix_tree import Pronunciations
 from asr.decoding.prune import prune
+from asr.decoding.recurrent import Mixture
 from asr.decoding.spelling import with_spelling
 from asr.errors import LanguageModelError, ManifestError
 from asr.evaluation import count_words, sum_counts
 from asr.files import open_text, readable
 from asr.labels import PHONES, Labels, Lexicon, read_cmudict
+from asr.manifest import read_manifest
 from asr.recognizer import Recognizer
 from asr.text import normalize
 
@@ -113,12 +115,20 @@ def pronounce(model: NGramModel, lexicon: Lexicon) -> Pronunciations:
     return found
 
 
-def perplexity(model: NGramModel, sentences: Iterable[str]) -> tuple[float, float]:
-    """Perplexity of normalised sentences, their ends counted, and the share of words it does not know."""
+def perplexity(
+    model: NGramModel, sentences: Iterable[str], mixture: Mixture | None = None
+) -> tuple[float, float]:
+    """Perplexity of normalised sentences, their ends counted, and the share of words it does not know.
+
+    mixture: of the model and a recurrent one.
+    """
     total, n_tokens, n_unknown, n_words = 0.0, 0, 0, 0
     for sentence in sentences:
         words = sentence.split()
-        total += sum(model.score_sentence(words))
+        log_probs = model.score_sentence(words)
+        total += sum(log_probs)
+        if mixture is not None:
+            total += mixture.sentence_gain([model.ids.get(word, UNKNOWN) for word in words], log_probs)
         n_tokens += len(words) + 1
         n_words += len(words)
         n_unknown += sum(word not in model.ids for word in words)
@@ -126,12 +136,14 @@ def perplexity(model: NGramModel, sentences: Iterable[str]) -> tuple[float, floa
 
 
 def read_sentences(paths: Iterable[Path]) -> Iterator[str]:
-    """Normalised lines of text files, plain or .xz, without the empty ones."""
+    """Normalised lines of text files, plain or .xz, and texts of manifests, without the empty ones."""
     for path in paths:
+        if path.suffix == ".jsonl":
+            texts = (utterance.text for utterance in read_manifest(path))
+            yield from filter(None, map(normalize, texts))
+            continue
         with readable(path, "text", ManifestError), open_text(path) as file:
-            for line in file:
-                if sentence := normalize(line):
-                    yield sentence
+            yield from filter(None, map(normalize, file))
 
 
 def _count(paths: Sequence[Path], options: BuildOptions) -> NGramModel:

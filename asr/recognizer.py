@@ -55,7 +55,7 @@ class Recognizer:
         self._decoding = decoding or DecoderOptions()
         self._pool: ProcessPoolExecutor | None = None  # its processes have decoders of their own
         if new_decoder is None:
-            language = find_language(self._decoding, self.metadata.labels, pretrained.shipped_language())
+            language = _language(self._decoding, self.metadata)
             self.new_decoder = _decoders(self.metadata, self._decoding, language)
         else:
             self._coming = new_decoder
@@ -107,15 +107,15 @@ class Recognizer:
         The language takes longest: with the default decoding it may still be on its way, and the first to
         need it waits. Any other choice of the user's is checked here.
         """
-        path, shipped = pretrained.find(model), pretrained.shipped_language()
+        path = pretrained.find(model)
         decoding = decoding or DecoderOptions()
         beside = ThreadPoolExecutor(1)  # NumPy unpacks the language without holding the interpreter
         try:
             language = None
             if path.suffix != engines.ONNX_SUFFIX:  # reading a graph for its labels is what takes the time
-                language = beside.submit(find_language, decoding, metadata.read(path).labels, shipped)
+                language = beside.submit(_language, decoding, metadata.read(path))
             runner = engines.load(path, engine=engine, device=device, threads=threads)
-            language = language or beside.submit(find_language, decoding, runner.metadata.labels, shipped)
+            language = language or beside.submit(_language, decoding, runner.metadata)
             found = language
             new_decoder = beside.submit(lambda: _decoders(runner.metadata, decoding, found.result()))
         finally:
@@ -271,6 +271,11 @@ class Pending:
 
     def result(self) -> Transcript:
         return Transcript(self._searches.finish(), self._duration)
+
+
+def _language(decoding: DecoderOptions, model: Metadata) -> Language | None:
+    shipped, shipped_recurrent = pretrained.shipped_language(), pretrained.shipped_recurrent()
+    return find_language(decoding, model.labels, shipped, shipped_recurrent)
 
 
 def _decoders(

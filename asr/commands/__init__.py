@@ -51,6 +51,13 @@ def add_decoder_options(parser: argparse.ArgumentParser) -> None:
         help="language model, as asr lm build makes it (default: the one that comes with asr)",
     )
     group.add_argument(
+        "--rnn-lm",
+        default="auto",
+        metavar="PATH|none",
+        help="recurrent language model to go with it, as asr lm train makes it (default: the one that comes"
+        " with asr, if its language model is used)",
+    )
+    group.add_argument(
         "--beam-size",
         type=arguments.count,
         metavar="N",
@@ -75,6 +82,12 @@ def add_decoder_options(parser: argparse.ArgumentParser) -> None:
         help="tell the N likeliest texts of every segment, in json and jsonl",
     )
     group.add_argument("--lm-weight", type=float, metavar="W", help="of the language model's logarithms")
+    group.add_argument(
+        "--rnn-share",
+        type=arguments.probability,
+        metavar="P",
+        help="of the recurrent model, in the mixture with the n-grams",
+    )
     group.add_argument("--word-score", type=float, metavar="S", help="added for each word")
     group.add_argument("--prior-weight", type=float, metavar="W", help="of the labels' priors, divided out")
 
@@ -90,7 +103,9 @@ def decoder_options(args: argparse.Namespace) -> DecoderOptions:
     return DecoderOptions(
         beam_size=args.beam_size,
         lm=args.lm,
+        recurrent=args.rnn_lm,
         lm_weight=args.lm_weight,
+        recurrent_share=args.rnn_share,
         word_score=args.word_score,
         prior_weight=args.prior_weight,
         hot_words=tuple(hot_words),

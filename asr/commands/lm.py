@@ -1,4 +1,4 @@
-"""asr lm build|tune|info: language models for the beam search."""
+"""asr lm build|train|tune|info: language models for the beam search."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ _EXAMPLES = """\
 examples:
   asr lm build books.txt minutes.txt -o my.lm           count words and their neighbours in text
   asr lm build 3-gram.arpa.gz -o librispeech.lm         convert a model of another toolkit
+  asr lm train books.txt train.jsonl -o my.rnn          learn a recurrent model to go with it
   asr lm tune dev.jsonl --lm my.lm --save               find the best weights and keep them in my.lm
   asr lm info my.lm --text held-out.txt                 sizes, and the perplexity of a text
   asr transcribe talk.mp3 --lm my.lm
@@ -28,17 +29,20 @@ examples:
 def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "lm",
-        description="Language models: build one from text or ARPA, tune its weights on a manifest, or "
-        "describe it.",
+        description="Language models: build one of n-grams from text or ARPA, train a recurrent one that "
+        "goes with it, tune the weights on a manifest, or describe a model.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("action", choices=("build", "tune", "info"))
+    parser.add_argument("action", choices=("build", "train", "tune", "info"))
     parser.add_argument(
-        "inputs", nargs="*", metavar="INPUT", help="texts or an ARPA file; a manifest; a language model"
+        "inputs",
+        nargs="*",
+        metavar="INPUT",
+        help="texts, manifests or an ARPA file; a manifest; a language model",
     )
+    parser.add_argument("-o", "--output", metavar="FILE", help="where a model that is made goes")
     build = parser.add_argument_group("build")
-    build.add_argument("-o", "--output", metavar="FILE", help="where the language model goes")
     build.add_argument(
         "--order", type=arguments.count, default=3, metavar="N", help="words of an n-gram (default: 3)"
     )
@@ -88,6 +92,20 @@ def add_parser(subparsers: Any) -> None:
         metavar="FILE|none",
         help="pronunciations; none: words are spelled in characters (default: those that come with asr)",
     )
+    train = parser.add_argument_group("train")
+    train.add_argument(
+        "--words",
+        type=arguments.count,
+        default=32_000,
+        metavar="N",
+        help="most frequent words (default: 32000)",
+    )
+    train.add_argument(
+        "--cells", type=arguments.count, default=512, metavar="N", help="of the LSTM (default: 512)"
+    )
+    train.add_argument(
+        "--epochs", type=float, default=5.0, metavar="X", help="passes over the text (default: 5)"
+    )
     tune = parser.add_argument_group("tune")
     add_model_options(tune)
     tune.add_argument("--corpus", metavar="NAME", help="only the rows of this corpus")
@@ -101,7 +119,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> ExitStatus:
-    return {"build": _build, "tune": _tune, "info": _info}[args.action](args)
+    return {"build": _build, "train": _train, "tune": _tune, "info": _info}[args.action](args)
 
 
 def _counts(text: str) -> tuple[int, ...]:
@@ -132,6 +150,35 @@ def _build(args: argparse.Namespace) -> ExitStatus:
     if built.pronunciations is not None and not args.quiet:
         n_missing = len(built.lm.words) - 3 - len(set(built.pronunciations.words.tolist()))
         print(f"{n_missing} words have no pronunciation and cannot be recognised", file=sys.stderr)
+    print(args.output)
+    return ExitStatus.OK
+
+
+def _train(args: argparse.Namespace) -> ExitStatus:
+    if not args.inputs or not args.output:
+        raise UsageError("asr lm train: needs texts, and -o FILE")
+    extras.require("torch", "asr lm train")
+    import torch
+
+    from asr.decoding import recurrent
+    from asr.lm import read_sentences
+    from asr.training.recurrent_lm import Progress, RecurrentOptions, train
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    options = RecurrentOptions(vocabulary=args.words, n_cells=args.cells, epochs=args.epochs)
+    sentences = read_sentences([Path(path) for path in args.inputs])
+
+    def show(progress: Progress) -> None:
+        print(
+            f"{100 * progress.done:.1f} %, {progress.words_per_second:.0f} words a second, "
+            f"perplexity of the text about {progress.perplexity:.0f}",
+            file=sys.stderr,
+        )
+
+    model = train(sentences, options, Path(f"{args.output}.unfinished"), None if args.quiet else show)
+    model.info["sources"] = [Path(path).name for path in args.inputs]
+    recurrent.save(model, args.output)
     print(args.output)
     return ExitStatus.OK
 
@@ -201,7 +248,8 @@ def _plot(trials: list[Trial], path: str) -> None:
 
 def _info(args: argparse.Namespace) -> ExitStatus:
     from asr import pretrained
-    from asr.decoding import language
+    from asr.decoding import language, recurrent
+    from asr.decoding.beam import BeamConfig
     from asr.lm import perplexity, read_sentences
 
     if len(args.inputs) > 1:
@@ -209,6 +257,9 @@ def _info(args: argparse.Namespace) -> ExitStatus:
     path = Path(args.inputs[0]) if args.inputs else pretrained.shipped_language()
     if path is None:
         raise UsageError("asr lm info: no language model comes with this installation; name one")
+    with_it = None if args.inputs else pretrained.shipped_recurrent()
+    if args.rnn_lm != "auto":
+        with_it = None if args.rnn_lm == "none" else Path(args.rnn_lm)
     described = language.load(path)
     facts: dict[str, Any] = {"file": str(path), "megabytes": round(path.stat().st_size / 1e6, 1)}
     facts["words"] = len(described.lm.words)
@@ -216,8 +267,14 @@ def _info(args: argparse.Namespace) -> ExitStatus:
     if described.pronunciations is not None:
         facts["pronunciations"] = len(described.pronunciations.words)
     facts |= described.info
+    mixture = None
+    if with_it is not None:
+        model = recurrent.load(with_it)
+        share = BeamConfig.recurrent_share if args.rnn_share is None else args.rnn_share
+        mixture = recurrent.Mixture(model, share, described.lm.words, described.lm.unigrams)
+        facts["recurrent"] = {"file": str(with_it), "words": len(model.words), "share": share, **model.info}
     if args.text:
-        value, unknown = perplexity(described.lm, read_sentences([Path(args.text)]))
+        value, unknown = perplexity(described.lm, read_sentences([Path(args.text)]), mixture)
         facts |= {"perplexity": round(value, 2), "unknown_words": f"{100 * unknown:.2f} %"}
     if args.json:
         import json

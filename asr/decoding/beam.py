@@ -4,7 +4,8 @@ A hypothesis is a place in the prefix tree of the lexicon and a state of the lan
 probabilities, of ending in a blank and of ending in its last label, because the CTC rule for repeated
 labels treats them differently. Of hypotheses that meet in the same place and state, those of the same
 words are added up, and the likeliest words go on, for the future treats them all alike. All hypotheses of
-a frame are advanced together as arrays.
+a frame are advanced together as arrays. A recurrent language model sees the words that have lived for some
+frames, many at once, and corrects their hypotheses' scores.
 
 Sources: Graves et al. 2006 and Hannun et al. 2014 (prefix search with a language model), Ortmanns et al.
 1996 (look-ahead), Miao et al. 2015 (division by the labels' prior probabilities).
@@ -23,6 +24,7 @@ from asr.decoding.lookahead import BigramLookAhead, LookAhead, UnigramLookAhead
 from asr.decoding.ngram import END, UNKNOWN, NGramModel
 from asr.decoding.prefix_tree import MAX_LABELS, PrefixTree
 from asr.decoding.ranges import joined_ranges
+from asr.decoding.recurrent import Mixture, RecurrentModel, Rescoring
 from asr.labels import BLANK
 
 _MARGIN = 1.1  # by which the gap between best and worst hypothesis may grow from frame to frame
@@ -31,6 +33,8 @@ _ONE = np.uint64(1)
 _LEEWAY = 1.0  # for hypotheses that a context may make better than they look without it
 _DEEPEST = 6  # words that agreement() looks back
 _HASH_FACTOR = np.int64(0x5851F42D4C957F2D)  # of a linear congruential generator (Knuth, MMIX)
+_RESCORED_FRAMES = 2  # from one correction by the recurrent model to the next
+_NEAR = 6.0  # to the best, in logarithms: hypotheses whose end the recurrent model sees
 _TEXT_BITS = np.uint64(24)  # of a hash that tells hypotheses apart; the others tell their places
 
 
@@ -67,7 +71,8 @@ class BeamConfig:
     label_beam: int = 10  # likeliest labels of a frame that are tried
     threshold: float = 12.0  # hypotheses this much worse than the best are dropped
     lm_weight: float = 0.92
-    word_score: float = -0.5  # added for each word
+    word_score: float = 0.0  # added for each word
+    recurrent_share: float = 0.5  # of a recurrent language model, in the mixture of its probabilities
     prior_weight: float = 0.6  # of the labels' log prior, which is subtracted
     certain_blank: float = 0.98  # frames with a blank at least as probable bring no new label
 
@@ -148,7 +153,9 @@ class Graph:
         lm: LanguageModel | None,
         config: BeamConfig,
         phrases: Sequence[Phrase] = (),
+        recurrent: RecurrentModel | None = None,
     ) -> None:
+        """recurrent: what is mixed with the n-grams of lm; it goes unused without them or their weight."""
         self.tree, self.lm, self.config = tree, lm, config
         self._n_words = int(tree.words.max(initial=0)) + 1 if lm is None else len(lm.words)
         self._phrases = tuple(phrases)
@@ -158,10 +165,17 @@ class Graph:
         self.alone = np.concatenate([alone, np.array(joined, np.float32)])  # score without any context
         self.most_gained = max(0.0, float(self.alone.max(initial=0)))
         self.look_ahead: LookAhead
+        self.mixture: Mixture | None = None
         if isinstance(lm, NGramModel) and config.lm_weight > 0:
+            if recurrent is not None:
+                self.mixture = Mixture(recurrent, config.recurrent_share, lm.words, lm.unigrams)
             self.look_ahead = BigramLookAhead(tree, lm, self.alone, config.lm_weight, config.word_score)
         else:
             self.look_ahead = UnigramLookAhead(tree, self.alone)
+
+    def in_model(self, words: np.ndarray) -> np.ndarray:
+        """Ids of words in the language model, to which phrases are unknown."""
+        return np.where(words < self._n_words, words, UNKNOWN)
 
     def text(self, word: int) -> str:
         """The spelling of a word or phrase."""
@@ -172,9 +186,8 @@ class Graph:
         """Weighted scores of words after states, the states after them, and these states' last words."""
         if self.lm is None:
             return self.alone[words], states, words
-        is_phrase = words >= self._n_words if self._phrases else np.zeros(0, bool)
-        phrases = is_phrase.nonzero()[0]
-        in_model = np.where(is_phrase, UNKNOWN, words) if len(phrases) else words
+        phrases = (words >= self._n_words).nonzero()[0]
+        in_model = self.in_model(words) if len(phrases) else words
         log_probs, following = self.lm.score(states, in_model)
         scores = self.config.lm_weight * log_probs + np.float32(self.config.word_score)
         for row in phrases:
@@ -207,7 +220,11 @@ class BeamSearch:
         self._factor = 0.0  # common to the beam's probabilities, its logarithm
         self.best_path_score = 0.0  # of the likeliest labels so far, allowed by the graph or not
         self._words = np.zeros((4, 1024), np.int64)  # the history: words, nodes, previous entries, hashes
+        self._scores = np.zeros((2, 1024), np.float32)  # theirs as Graph.score() has it, and what is gained
         self._n_words = 0  # entries that there are
+        self._rescoring = None if graph.mixture is None else Rescoring(graph.mixture)
+        self._n_rescored = 0  # entries that it has seen
+        self._n_since = 0  # frames since then
         self._gap = np.inf  # between the best hypothesis and the worst kept
 
     @np.errstate(divide="ignore")  # the logarithm of probability 0
@@ -229,6 +246,9 @@ class BeamSearch:
                 self._stay(frame)
             else:
                 self._advance(frame, of_labels, labels)
+            self._n_since += 1
+            if self._n_since >= _RESCORED_FRAMES:
+                self._rescore()
 
     def _stay(self, frame: np.ndarray) -> None:
         """By one frame that brings no new label."""
@@ -262,13 +282,14 @@ class BeamSearch:
         ended, words = self._word_ends(nodes, before, floor)
         word_scores, states, last_words = self._graph.score(beam.states[rows[ended]], words)
         texts = beam.texts[rows[ended]] * _HASH_FACTOR + words + 1
+        gained = np.zeros(len(texts), np.float32) if self._rescoring is None else self._rescoring.known(texts)
         if self._graph.lm is None:
             states = texts  # nothing else tells the hypotheses apart
         # What stays, what goes on by a label, and from where words end back to a root, once for each word.
         n_staying, n = len(staying), len(staying) + len(rows)
         candidates = _Beam(
             blank=np.concatenate([blank, np.zeros(len(rows) + len(ended))]),
-            label=np.concatenate([label, np.exp(extended), np.exp(before[ended] + word_scores)]),
+            label=np.concatenate([label, np.exp(extended), np.exp(before[ended] + word_scores + gained)]),
             ahead=np.concatenate([beam.ahead, ahead, np.zeros(len(ended), np.float32)]),
             ids=np.concatenate(
                 [beam.ids, beam.ids.take(rows, axis=1), beam.ids.take(rows[ended], axis=1)], axis=1
@@ -283,18 +304,67 @@ class BeamSearch:
         with_word = (chosen >= n).nonzero()[0]
         entries = chosen[with_word] - n
         previous, texts = survivors.history[with_word], survivors.texts[with_word]
-        survivors.history[with_word] = self._remember(words[entries], nodes[ended[entries]], previous, texts)
+        survivors.history[with_word] = self._remember(
+            (words[entries], nodes[ended[entries]], previous, texts), (word_scores[entries], gained[entries])
+        )
         self._beam = survivors
 
-    def _remember(self, *columns: np.ndarray) -> np.ndarray:
-        """Add words, their nodes, previous entries and hashes to the history; the entries they get."""
+    def _remember(self, columns: Sequence[np.ndarray], scores: Sequence[np.ndarray]) -> np.ndarray:
+        """Add words to the history, as _words and _scores have them; the entries they get."""
         end = self._n_words + len(columns[0])
         while end > self._words.shape[1]:
             self._words = np.concatenate([self._words, np.zeros_like(self._words)], axis=1)
+            self._scores = np.concatenate([self._scores, np.zeros_like(self._scores)], axis=1)
         entries = np.arange(self._n_words, end)
         self._words[:, self._n_words : end] = columns
+        self._scores[:, self._n_words : end] = scores
         self._n_words = end
         return entries
+
+    def _rescore(self) -> None:
+        """Let the recurrent model see the new words of all hypotheses."""
+        first, self._n_rescored, self._n_since = self._n_rescored, self._n_words, 0
+        known = self._scores[1] != 0  # and in the scores of the hypotheses, since the words were found
+        if self._rescoring is None or known[first : self._n_words].all():
+            return
+        history, previous = self._beam.history, self._words[2]
+        recent = (history >= first).nonzero()[0]
+        generations = [np.unique(history[recent])]
+        while (older := previous[generations[-1]]).max(initial=-1) >= first:
+            generations.append(np.unique(older[older >= first]))
+        gains = np.zeros(self._n_words - first + 1, np.float32)  # in all; the last stays 0
+        for entries in reversed(generations):
+            own = np.zeros(len(entries), np.float32)
+            unknown = (~known[entries]).nonzero()[0]
+            own[unknown] = self._gain(entries[unknown])
+            gains[entries - first] = own + gains[np.maximum(previous[entries], first - 1) - first]
+        factors = np.ones(len(history))
+        factors[recent] = np.exp(gains[history[recent] - first])
+        blank, label = self._beam.blank * factors, self._beam.label * factors
+        best = float((blank + label).max())
+        self._factor += log(best)
+        self._beam = _Beam(blank / best, label / best, self._beam.ahead, self._beam.ids)
+
+    def _gain(self, entries: np.ndarray) -> np.ndarray:
+        """(n,) what the recurrent model adds to the scores of words of the history."""
+        assert self._rescoring is not None
+        graph = self._graph
+        words, _, previous, texts = self._words[:, entries]
+        log_probs = (self._scores[0, entries] - graph.config.word_score) / graph.config.lm_weight
+        in_model = graph.in_model(words)
+        before = self._texts_until(previous)
+        gain = graph.config.lm_weight * self._rescoring.gain(before, in_model, log_probs)
+        gain[in_model != words] = 0  # phrases have bonuses instead
+        self._rescoring.remember(texts, gain)
+        return gain
+
+    def _texts_until(self, entries: np.ndarray) -> np.ndarray:
+        """Hashes of the texts that end in entries of the history, whose states are then there."""
+        assert self._rescoring is not None
+        words, _, previous, texts = np.where(entries >= 0, self._words[:, entries], 0)
+        before = np.where(previous >= 0, self._words[3, previous], 0)
+        self._rescoring.extend(texts, before, self._graph.in_model(words))
+        return texts
 
     def _extensions(
         self, total: np.ndarray, staying: np.ndarray, scores: np.ndarray, tried: np.ndarray
@@ -372,6 +442,7 @@ class BeamSearch:
 
     def end(self, n_best: int = 1) -> list[Hypothesis]:
         """The likeliest word sequences, the best first; the search is then over."""
+        self._rescore()
         beam = self._beam
         at_word_end = np.flatnonzero(beam.nodes < self._graph.tree.n_labels)
         if len(at_word_end):  # else every hypothesis is inside a word: its beginning is dropped
@@ -379,8 +450,14 @@ class BeamSearch:
         with np.errstate(divide="ignore"):
             total = np.log(beam.total) + self._factor
         if self._graph.lm is not None:
-            log_probs, _ = self._graph.lm.score(beam.states, np.full(len(total), END))
+            end = np.full(len(total), END)
+            log_probs, _ = self._graph.lm.score(beam.states, end)
             total = total + self._graph.config.lm_weight * log_probs
+            if self._rescoring is not None:
+                near = (total > total.max() - _NEAR).nonzero()[0]
+                texts = self._texts_until(beam.history[near])
+                gain = self._rescoring.gain(texts, end[near], log_probs[near])
+                total[near] += self._graph.config.lm_weight * gain
         found: dict[tuple[int, ...], Hypothesis] = {}
         for row in np.argsort(-total, kind="stable"):
             hypothesis = self._hypothesis(int(beam.history[row]), float(total[row]))

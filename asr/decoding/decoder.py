@@ -14,6 +14,7 @@ import numpy as np
 from asr import align
 from asr.align import Span
 from asr.decoding import language as languages
+from asr.decoding import recurrent as recurrents
 from asr.decoding.beam import BeamConfig, BeamSearch, Graph, Hypothesis, LanguageModel, Phrase
 from asr.decoding.grammar import GrammarModel
 from asr.decoding.greedy import GreedyDecoder, best_path
@@ -21,6 +22,7 @@ from asr.decoding.hotwords import HotWord
 from asr.decoding.language import Language
 from asr.decoding.ngram import SPECIAL_WORDS, UNKNOWN
 from asr.decoding.prefix_tree import PrefixTree, Pronunciations
+from asr.decoding.recurrent import RecurrentModel
 from asr.errors import LanguageModelError, UsageError
 from asr.labels import BLANK, SPACE_SYMBOL, Labels
 from asr.transcript import Alternative, Word
@@ -63,7 +65,9 @@ class DecoderOptions:
 
     beam_size: int | None = None  # 1: greedy
     lm: str = "auto"  # a language's path, "none", or "auto": the shipped one, if the model has phones
+    recurrent: str = "auto"  # a recurrent model's path, "none", or "auto": the shipped one with its language
     lm_weight: float | None = None
+    recurrent_share: float | None = None
     word_score: float | None = None
     prior_weight: float | None = None
     hot_words: tuple[HotWord, ...] = ()
@@ -123,7 +127,15 @@ class DecoderFactory:
                         for spoken in pronunciations_of(word, language, self._labels, pronounce)
                     )
             config = _beam_config(options, language)
-            self._graph = _graph(lm, pronunciations, self._labels, config, options.hot_words, pronounce)
+            self._graph = _graph(
+                lm,
+                None if language is None else language.recurrent,
+                pronunciations,
+                self._labels,
+                config,
+                options.hot_words,
+                pronounce,
+            )
         elif options.hot_words:
             raise UsageError("hot words need a beam search")
 
@@ -133,12 +145,13 @@ class DecoderFactory:
         return None if self._graph is None else self._graph.config
 
     def narrowed(self, beam_size: int) -> DecoderFactory:
-        """The same whose searches keep so many hypotheses at most."""
+        """The same whose searches keep so many hypotheses at most, and ask n-grams alone."""
         other = copy(self)
         if self._graph is not None:
             config = self._graph.config
             other._graph = copy(self._graph)
             other._graph.config = replace(config, beam_size=min(beam_size, config.beam_size))
+            other._graph.mixture = None
         return other
 
     def __call__(self) -> Decoder:
@@ -155,14 +168,27 @@ class DecoderFactory:
 
 
 def find_language(
-    options: DecoderOptions, labels: Mapping[str, Labels], shipped: Path | None
+    options: DecoderOptions,
+    labels: Mapping[str, Labels],
+    shipped: Path | None,
+    shipped_recurrent: Path | None = None,
 ) -> Language | None:
-    """The language that the options ask for. shipped: the one that "auto" stands for, if there is one."""
+    """The language that the options ask for. shipped...: what "auto" stands for, if there is such a file."""
     if options.lm == "none" or options.beam_size == 1:
+        if options.recurrent not in ("auto", "none"):
+            raise UsageError("a recurrent language model goes with one of n-grams")
         return None
-    if options.lm == "auto":
-        return languages.load(shipped) if shipped and "phones" in labels else None
-    return languages.load(options.lm)
+    if options.lm != "auto":
+        shipped, shipped_recurrent = Path(options.lm), None  # another language, which knows other words
+    elif "phones" not in labels:
+        shipped = None
+    if shipped is None:
+        return None
+    language = languages.load(shipped)
+    path = shipped_recurrent if options.recurrent == "auto" else Path(options.recurrent)
+    if path is None or options.recurrent == "none" or options.grammar:
+        return language
+    return replace(language, recurrent=recurrents.load(path))
 
 
 def _beam_config(options: DecoderOptions, language: Language | None) -> BeamConfig:
@@ -180,6 +206,7 @@ def _beam_config(options: DecoderOptions, language: Language | None) -> BeamConf
 
 def _graph(
     lm: LanguageModel | None,
+    recurrent: RecurrentModel | None,
     pronunciations: Pronunciations | None,
     labels: Labels,
     config: BeamConfig,
@@ -211,7 +238,7 @@ def _graph(
             for spelling in _spellings(phrase, pronunciations, labels, pronounce)
         )
         pronunciations = pronunciations.joined(Pronunciations.of(spoken))
-    return Graph(PrefixTree(pronunciations, len(labels)), lm, config, phrases)
+    return Graph(PrefixTree(pronunciations, len(labels)), lm, config, phrases, recurrent)
 
 
 def pronunciations_of(

@@ -20,6 +20,7 @@ from safetensors.numpy import save_file
 
 from asr.decoding.ngram import NGramModel, Order
 from asr.decoding.prefix_tree import Pronunciations
+from asr.decoding.recurrent import RecurrentModel
 from asr.errors import LanguageModelError
 from asr.files import write_atomically
 
@@ -35,6 +36,7 @@ class Language:
     lm: NGramModel
     pronunciations: Pronunciations | None = None
     info: Mapping[str, Any] = field(default_factory=dict)  # plain values: sources, settings, tuned weights
+    recurrent: RecurrentModel | None = None  # to be mixed with lm; a file of its own
 
 
 def save(language: Language, path: str | Path) -> None:

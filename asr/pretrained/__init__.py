@@ -1,5 +1,5 @@
 """What ships with the package: models, one folder each with model.safetensors, model.onnx and
-MODEL_CARD.md, and the language model and pronouncer that they share.
+MODEL_CARD.md, and the language models and pronouncer that they share.
 
 SHA256SUMS in a folder holds the checksums of what is computed with there, in the form of sha256sum: a
 download or a checkout that went wrong is found by `asr doctor`, or by `sha256sum -c SHA256SUMS`.
@@ -18,6 +18,7 @@ GRAPH_FILE = "model.onnx"  # the same for ONNX Runtime
 CHECKSUMS = "SHA256SUMS"
 STREAMING = "english-streaming"  # what listens to a microphone unless another model is named
 LANGUAGE_FILE = FOLDER / "english" / "language.safetensors"
+RECURRENT_FILE = FOLDER / "english" / "recurrent.safetensors"
 PRONOUNCER_FILE = FOLDER / "english" / "pronouncer.safetensors"
 LEXICON_FILE = FOLDER / "english" / "lexicon.tsv.xz"
 
@@ -25,6 +26,11 @@ LEXICON_FILE = FOLDER / "english" / "lexicon.tsv.xz"
 def shipped_language() -> Path | None:
     """The language model that transcripts are made with unless another is asked for."""
     return LANGUAGE_FILE if LANGUAGE_FILE.is_file() else None
+
+
+def shipped_recurrent() -> Path | None:
+    """The recurrent language model that goes with it."""
+    return RECURRENT_FILE if RECURRENT_FILE.is_file() else None
 
 
 def names() -> list[str]:
