@@ -580,12 +580,15 @@ def test_a_file_name_that_is_not_unicode_does_not_stop_the_words(capsys):
 
 
 def test_the_decoder_is_chosen_by_its_options(recognizer) -> None:
-    options = "--lm my.lm --beam-size 50 --lm-weight 0.7 --word_score=-1 --prior-weight 0 --nbest 3"
+    options = "--lm my.lm --rnn-lm my.rnn --rnn-share 0.4 --beam-size 50 --lm-weight 0.7 --word_score=-1"
+    options += " --prior-weight 0 --nbest 3"
     hot = "--hotwords=New York:7, kubernetes"
     assert transcribe(record("a.wav", 3), hot, *options.split()) == 0
     assert vars(recognizer.decoding) == {
         "beam_size": 50,
         "lm": "my.lm",
+        "recurrent": "my.rnn",
+        "recurrent_share": 0.4,
         "lm_weight": 0.7,
         "word_score": -1.0,
         "prior_weight": 0.0,

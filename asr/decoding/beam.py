@@ -33,7 +33,7 @@ _ONE = np.uint64(1)
 _LEEWAY = 1.0  # for hypotheses that a context may make better than they look without it
 _DEEPEST = 6  # words that agreement() looks back
 _HASH_FACTOR = np.int64(0x5851F42D4C957F2D)  # of a linear congruential generator (Knuth, MMIX)
-_RESCORED_FRAMES = 2  # from one correction by the recurrent model to the next
+_RESCORED_FRAMES = 4  # from one correction by the recurrent model to the next
 _NEAR = 6.0  # to the best, in logarithms: hypotheses whose end the recurrent model sees
 _TEXT_BITS = np.uint64(24)  # of a hash that tells hypotheses apart; the others tell their places
 
@@ -69,7 +69,7 @@ class BeamConfig:
 
     beam_size: int = 400  # hypotheses kept from frame to frame
     label_beam: int = 10  # likeliest labels of a frame that are tried
-    threshold: float = 12.0  # hypotheses this much worse than the best are dropped
+    threshold: float = 11.0  # hypotheses this much worse than the best are dropped
     lm_weight: float = 0.92
     word_score: float = 0.0  # added for each word
     recurrent_share: float = 0.5  # of a recurrent language model, in the mixture of its probabilities
