@@ -55,6 +55,12 @@ class Checkpoint:
         )
 
 
+def round_rows(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """A matrix as 8-bit integers and (rows, 1) factors."""
+    scale = matrix.abs().amax(1, keepdim=True).clamp_min(1e-12) / 127
+    return (matrix / scale).round().to(torch.int8), scale
+
+
 def save(checkpoint: Checkpoint, path: str | Path, *, compact: bool = False) -> None:
     """Write a checkpoint; an older file of that name stays whole until the new one is complete.
 
@@ -65,9 +71,7 @@ def save(checkpoint: Checkpoint, path: str | Path, *, compact: bool = False) -> 
     for name, tensor in checkpoint.model.state_dict().items():
         name, tensor = f"model.{name}", tensor.detach().cpu().contiguous()
         if compact and tensor.numel() >= _MANY:
-            scale = tensor.abs().amax(1, keepdim=True).clamp_min(1e-12) / 127
-            tensors[f"{_SCALE}{name}"] = scale
-            tensor = (tensor / scale).round().to(torch.int8)
+            tensor, tensors[f"{_SCALE}{name}"] = round_rows(tensor)
         elif compact and tensor.dim() > 1:
             tensor = tensor.half()
         tensors[name] = tensor

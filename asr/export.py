@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from asr.model import AcousticModel, RecurrentLayer, TimeReduction, length_mask,
 from asr.onnx_engine import LENGTHS, SAMPLES, STATES, OnnxEngine, next_state
 from asr.torch_engine import TorchEngine
 
-OPSET = 17
+_OPSET = 17
 
 
 @dataclass(frozen=True)
@@ -205,17 +205,28 @@ def _trace(checkpoint: Checkpoint, path: str) -> None:
             del states[STATES[-1]]
         for name in states:
             axes[name] = axes[next_state(name)] = {2 if name == "recurrent" else 0: "batch"}
+    trace(graph, inputs | states, [*config.outputs, *map(next_state, states)], axes, path)
+
+
+def trace(
+    module: nn.Module,
+    inputs: Mapping[str, Tensor],
+    outputs: Sequence[str],
+    axes: Mapping[str, Mapping[int, str]],
+    path: str,
+) -> None:
+    """Write a graph of what the module does with these inputs. axes: those of any size."""
     with torch.inference_mode(), warnings.catch_warnings():
         # The exporter that is not deprecated unrolls or refuses recurrent layers; this one writes LSTM nodes.
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            graph.eval(),  # whose mode is put back, and with it the model's
-            tuple((inputs | states).values()),
+            module.eval(),  # whose mode is put back, and with it that of its parts
+            tuple(inputs.values()),
             path,
-            input_names=list(inputs | states),
-            output_names=[*config.outputs, *map(next_state, states)],
+            input_names=list(inputs),
+            output_names=list(outputs),
             dynamic_axes=axes,
-            opset_version=OPSET,
+            opset_version=_OPSET,
             dynamo=False,
         )
 

@@ -139,11 +139,10 @@ def read_sentences(paths: Iterable[Path]) -> Iterator[str]:
     """Normalised lines of text files, plain or .xz, and texts of manifests, without the empty ones."""
     for path in paths:
         if path.suffix == ".jsonl":
-            texts = (utterance.text for utterance in read_manifest(path))
-            yield from filter(None, map(normalize, texts))
-            continue
-        with readable(path, "text", ManifestError), open_text(path) as file:
-            yield from filter(None, map(normalize, file))
+            yield from filter(None, (normalize(utterance.text) for utterance in read_manifest(path)))
+        else:
+            with readable(path, "text", ManifestError), open_text(path) as file:
+                yield from filter(None, map(normalize, file))
 
 
 def _count(paths: Sequence[Path], options: BuildOptions) -> NGramModel:

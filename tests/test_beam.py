@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from itertools import groupby, pairwise, product
 from pathlib import Path
 
@@ -50,6 +51,24 @@ def acoustic_scores(log_probs: np.ndarray) -> dict[tuple[int, ...], float]:
     return total
 
 
+def word_scores(
+    log_probs: np.ndarray,
+    spelled: Sequence[tuple[list[int], int]],
+    weigh: Callable[[tuple[int, ...]], float],
+) -> dict[tuple[int, ...], float]:
+    """Of every sequence of up to four words, by all of its spellings and what it weighs itself."""
+    acoustic = acoustic_scores(log_probs)
+    scores: dict[tuple[int, ...], float] = {}
+    for n in range(5):
+        for pronounced in product(spelled, repeat=n):
+            words = tuple(word for _, word in pronounced)
+            labels = tuple(label for spelling, _ in pronounced for label in spelling)
+            if labels in acoustic:
+                score = acoustic[labels] + weigh(words)
+                scores[words] = np.logaddexp(scores.get(words, -np.inf), score)
+    return scores
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_without_lexicon_it_finds_the_likeliest_label_sequences(seed: int) -> None:
     log_probs = random_log_probs(5, 4, seed)
@@ -71,15 +90,10 @@ def test_with_lexicon_and_language_model_it_equals_brute_force(seed: int) -> Non
     search = BeamSearch(Graph(PrefixTree(Pronunciations.of(spelled), 3), lm, config))
     search.step(log_probs)
 
-    acoustic = acoustic_scores(log_probs)
-    scores: dict[tuple[int, ...], float] = {}
-    for n in range(5):
-        for pronounced in product(spelled, repeat=n):
-            words = tuple(word for _, word in pronounced)
-            labels = tuple(label for spelling, _ in pronounced for label in spelling)
-            if labels in acoustic:
-                weighed = 0.7 * sum(lm.score_sentence([lm.words[w] for w in words])) - 0.4 * n
-                scores[words] = np.logaddexp(scores.get(words, -np.inf), acoustic[labels] + weighed)
+    def weigh(words: tuple[int, ...]) -> float:
+        return 0.7 * sum(lm.score_sentence([lm.words[w] for w in words])) - 0.4 * len(words)
+
+    scores = word_scores(log_probs, spelled, weigh)
     expected = sorted(scores.items(), key=lambda item: -item[1])[:5]
     found = search.end(n_best=5)
     assert [hypothesis.words for hypothesis in found] == [words for words, _ in expected]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
-from test_beam import EVERYTHING, acoustic_scores, complete_model, random_log_probs
+from test_beam import EVERYTHING, complete_model, random_log_probs, word_scores
 
 from asr import cli, pretrained
 from asr.decoding import language, recurrent
@@ -98,17 +97,13 @@ def test_a_search_with_it_equals_brute_force(
     search = BeamSearch(Graph(PrefixTree(Pronunciations.of(spelled), 3), lm, config, recurrent=learned))
     search.step(log_probs[:1])
     search.step(log_probs[1:])
-    acoustic, mixture = acoustic_scores(log_probs), Mixture(learned, 0.4, lm.words, lm.unigrams)
-    scores: dict[tuple[int, ...], float] = {}
-    for n in range(5):
-        for pronounced in product(spelled, repeat=n):
-            words = tuple(word for _, word in pronounced)
-            labels = tuple(label for spelling, _ in pronounced for label in spelling)
-            if labels in acoustic:
-                by_ngrams = lm.score_sentence([lm.words[w] for w in words])
-                lm_score = sum(by_ngrams) + mixture.sentence_gain(words, by_ngrams)
-                score = acoustic[labels] + 0.7 * lm_score - 0.4 * n
-                scores[words] = np.logaddexp(scores.get(words, -np.inf), score)
+    mixture = Mixture(learned, 0.4, lm.words, lm.unigrams)
+
+    def weigh(words: tuple[int, ...]) -> float:
+        by_ngrams = lm.score_sentence([lm.words[w] for w in words])
+        return 0.7 * (sum(by_ngrams) + mixture.sentence_gain(words, by_ngrams)) - 0.4 * len(words)
+
+    scores = word_scores(log_probs, spelled, weigh)
     found = search.end(n_best=3)
     assert found[0].words == max(scores, key=lambda words: scores[words])
     # The graph rounds to 8 bits what it computes at once, and that is other words here.

@@ -250,6 +250,7 @@ def _info(args: argparse.Namespace) -> ExitStatus:
     from asr import pretrained
     from asr.decoding import language, recurrent
     from asr.decoding.beam import BeamConfig
+    from asr.decoding.decoder import file_of_recurrent
     from asr.lm import perplexity, read_sentences
 
     if len(args.inputs) > 1:
@@ -257,9 +258,8 @@ def _info(args: argparse.Namespace) -> ExitStatus:
     path = Path(args.inputs[0]) if args.inputs else pretrained.shipped_language()
     if path is None:
         raise UsageError("asr lm info: no language model comes with this installation; name one")
-    with_it = None if args.inputs else pretrained.shipped_recurrent()
-    if args.rnn_lm != "auto":
-        with_it = None if args.rnn_lm == "none" else Path(args.rnn_lm)
+    shipped = None if args.inputs else pretrained.shipped_recurrent()
+    with_it = file_of_recurrent(args.rnn_lm, shipped)
     described = language.load(path)
     facts: dict[str, Any] = {"file": str(path), "megabytes": round(path.stat().st_size / 1e6, 1)}
     facts["words"] = len(described.lm.words)

@@ -186,7 +186,7 @@ class Graph:
         """Weighted scores of words after states, the states after them, and these states' last words."""
         if self.lm is None:
             return self.alone[words], states, words
-        phrases = (words >= self._n_words).nonzero()[0]
+        phrases = (words >= self._n_words).nonzero()[0] if self._phrases else np.zeros(0, np.intp)
         in_model = self.in_model(words) if len(phrases) else words
         log_probs, following = self.lm.score(states, in_model)
         scores = self.config.lm_weight * log_probs + np.float32(self.config.word_score)
@@ -323,9 +323,12 @@ class BeamSearch:
 
     def _rescore(self) -> None:
         """Let the recurrent model see the new words of all hypotheses."""
+        if self._rescoring is None:
+            return
         first, self._n_rescored, self._n_since = self._n_rescored, self._n_words, 0
-        known = self._scores[1] != 0  # and in the scores of the hypotheses, since the words were found
-        if self._rescoring is None or known[first : self._n_words].all():
+        # What was known when the words were found is in the scores of the hypotheses.
+        known = self._scores[1, first : self._n_words] != 0
+        if known.all():
             return
         history, previous = self._beam.history, self._words[2]
         recent = (history >= first).nonzero()[0]
@@ -335,7 +338,7 @@ class BeamSearch:
         gains = np.zeros(self._n_words - first + 1, np.float32)  # in all; the last stays 0
         for entries in reversed(generations):
             own = np.zeros(len(entries), np.float32)
-            unknown = (~known[entries]).nonzero()[0]
+            unknown = (~known[entries - first]).nonzero()[0]
             own[unknown] = self._gain(entries[unknown])
             gains[entries - first] = own + gains[np.maximum(previous[entries], first - 1) - first]
         factors = np.ones(len(history))

@@ -167,6 +167,13 @@ class DecoderFactory:
         )
 
 
+def file_of_recurrent(choice: str, shipped: Path | None) -> Path | None:
+    """The recurrent model of DecoderOptions.recurrent. shipped: what "auto" stands for."""
+    if choice == "auto":
+        return shipped
+    return None if choice == "none" else Path(choice)
+
+
 def find_language(
     options: DecoderOptions,
     labels: Mapping[str, Labels],
@@ -185,8 +192,8 @@ def find_language(
     if shipped is None:
         return None
     language = languages.load(shipped)
-    path = shipped_recurrent if options.recurrent == "auto" else Path(options.recurrent)
-    if path is None or options.recurrent == "none" or options.grammar:
+    path = file_of_recurrent(options.recurrent, shipped_recurrent)
+    if path is None or options.grammar:
         return language
     return replace(language, recurrent=recurrents.load(path))
 

@@ -10,11 +10,10 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from asr.checkpoint import round_rows
 from asr.decoding.recurrent import (
     CELLS,
     CONTEXT,
@@ -37,7 +37,7 @@ from asr.decoding.recurrent import (
     RecurrentModel,
 )
 from asr.errors import TrainingError
-from asr.export import OPSET, quantize
+from asr.export import quantize, trace
 from asr.files import write_atomically
 
 _CHECKPOINT_SECONDS = 240
@@ -141,6 +141,7 @@ class _Trainer:
         )
         self.update = 0
         self._state: tuple[Tensor, Tensor] | None = None
+        self._epoch, self._rows = -1, torch.zeros(0)  # the epoch whose text is at hand, and the text
         self._loss = 0.0  # a moving average
         self._began, self._began_at = time.monotonic(), 0
 
@@ -175,7 +176,7 @@ class _Trainer:
 
     def _text(self, epoch: int) -> Tensor:
         """(rows, words) sentences in an order of the epoch's own, one after the other in each row."""
-        if getattr(self, "_epoch", None) != epoch:
+        if self._epoch != epoch:
             order = np.random.default_rng((self._options.seed, epoch)).permutation(len(self._sentences))
             line = np.concatenate([[END], *(self._sentences[i] for i in order)])
             n_rows, n = self._options.n_rows, self._n_in_epoch * self._options.n_words
@@ -193,7 +194,7 @@ class _Trainer:
         seconds = time.monotonic() - self._began
         return Progress(self.update / self.n_updates, n_words / seconds, math.exp(min(self._loss, 50)))
 
-    @property
+    @cached_property
     def _task(self) -> str:
         """What an interrupted training must have in common with this one."""
         digest = hashlib.sha256(repr(asdict(self._options)).encode())
@@ -233,11 +234,10 @@ class _Trainer:
     def model(self) -> RecurrentModel:
         """What was learned, in 8 bits."""
         network = self._network.eval()
-        embedding = network.embedding.weight.detach().numpy()
-        scale = np.maximum(np.abs(embedding).max(axis=1), 1e-9) / 127
+        embedding, scale = round_rows(network.embedding.weight.detach())
         weights = {
-            "embedding": np.rint(embedding / scale[:, None]).astype(np.int8),
-            "scale": scale,
+            "embedding": embedding.numpy(),
+            "scale": scale[:, 0].numpy(),
             "bias": network.bias.detach().half().numpy(),
             "graph": np.frombuffer(_graph(network), np.uint8),
         }
@@ -260,20 +260,13 @@ class _Step(nn.Module):
 
 def _graph(network: RecurrentNetwork) -> bytes:
     """The LSTM and its output as an ONNX graph in 8 bits."""
-    names = [EMBEDDED, HIDDEN, CELLS, CONTEXT, NEXT_HIDDEN, NEXT_CELLS]
-    example = tuple(torch.zeros(1, 2, n) for n in (network.lstm.input_size, *[network.lstm.hidden_size] * 2))
-    with TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # as in asr/export.py
+    n_cells = network.lstm.hidden_size
+    widths = {EMBEDDED: network.lstm.input_size, HIDDEN: n_cells, CELLS: n_cells}
+    inputs = {name: torch.zeros(1, 2, width) for name, width in widths.items()}
+    outputs = [CONTEXT, NEXT_HIDDEN, NEXT_CELLS]
+    axes = {name: {1: "texts"} for name in [*inputs, *outputs]}
+    with TemporaryDirectory() as folder:
         whole, small = f"{folder}/whole.onnx", f"{folder}/int8.onnx"
-        torch.onnx.export(
-            _Step(network).eval(),
-            example,
-            whole,
-            input_names=names[:3],
-            output_names=names[3:],
-            dynamic_axes={name: {1: "texts"} for name in names},
-            opset_version=OPSET,
-            dynamo=False,
-        )
+        trace(_Step(network), inputs, outputs, axes, whole)
         quantize(whole, small)
         return Path(small).read_bytes()
