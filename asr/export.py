@@ -160,10 +160,12 @@ class _Step(nn.Module):
         second = x[:, :, -1:]
         x = model.reduction.output(TimeReduction.convolve(model.reduction.second, x))
         after = []
-        for layer, state in zip(model.layers, recurrent, strict=True):
+        for i, (layer, state) in enumerate(zip(model.layers, recurrent, strict=True)):
             assert isinstance(layer, RecurrentLayer)
             x, state = layer.step(x, tuple(state[:, None]) if len(state) == 2 else state)
             after.append(torch.cat(state) if isinstance(state, tuple) else state)
+            if model.is_middle(i):
+                x, _ = model.condition(x)
         states = [first, second, torch.stack(after)]
         if future is not None:
             x = x * length_mask(output_lengths(lengths), x.shape[1])[..., None]

@@ -8,7 +8,8 @@ agree, and only unpacked input reaches the fused kernels of oneDNN and cuDNN's p
 
 Sources: Graves et al. 2006 (CTC), Sak et al. 2014 (deep LSTM acoustic models), Laurent et al. 2016
 (sequence-wise batch normalisation), Wang et al. 2016 (row convolution over future frames),
-Jozefowicz et al. 2015 (forget-gate bias of one), Lee and Watanabe 2021 (CTC at a middle layer).
+Jozefowicz et al. 2015 (forget-gate bias of one), Lee and Watanabe 2021 (CTC at a middle layer),
+Nozaki and Komatsu 2021 (whose posteriors the layers above hear).
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ class ModelConfig:
     n_mels: int = 80
     outputs: dict[str, int] = field(default_factory=lambda: {"characters": 29})  # name -> labels
     middle_outputs: tuple[str, ...] = ()  # outputs that a middle layer is trained on as well
+    self_conditioning: bool = False  # the layers above hear the posteriors of the middle outputs
     cell: str = "lstm"  # lstm, gru or rnn (plain tanh)
     bidirectional: bool = True
     n_layers: int = 4
@@ -46,6 +48,8 @@ class ModelConfig:
         unknown = set(self.middle_outputs) - set(self.outputs)
         if unknown:
             raise ValueError(f"middle_outputs: {', '.join(sorted(unknown))} is not among the outputs")
+        if self.self_conditioning and not self.middle_outputs:
+            raise ValueError("self_conditioning needs middle_outputs, whose posteriors it is about")
 
 
 def output_lengths(lengths: Tensor) -> Tensor:
@@ -191,6 +195,12 @@ class AcousticModel(nn.Module):
         self.middle_outputs = nn.ModuleDict(
             {name: nn.Linear(config.n_model, config.outputs[name]) for name in config.middle_outputs}
         )
+        heard = config.middle_outputs if config.self_conditioning else ()
+        self.conditions = nn.ModuleDict(
+            {name: nn.Linear(config.outputs[name], config.n_model, bias=False) for name in heard}
+        )
+        for weight in self.conditions.parameters():
+            nn.init.zeros_(weight)  # a trained model that gets them begins as it was
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """Log-probability of every label at every output frame, for each output layer.
@@ -208,12 +218,24 @@ class AcousticModel(nn.Module):
         log_probs: dict[str, Tensor] = {}
         for i, layer in enumerate(self.layers):
             x = layer(x, mask, flip)
-            if self.training and i + 1 == (len(self.layers) + 1) // 2:
-                for name, output in self.middle_outputs.items():
-                    log_probs[f"{name}@middle"] = _log_softmax(output(x))
+            if self.is_middle(i):
+                x, middle = self.condition(x)
+                if self.training:
+                    log_probs = {f"{name}@middle": output for name, output in middle.items()}
         if self.future is not None:
             x = self._see_future(F.pad(x * mask[..., None], (0, 0, 0, self.config.lookahead)))
         return {**log_probs, **self._outputs(x)}, lengths
+
+    def is_middle(self, layer: int) -> bool:
+        """Whether the middle outputs, if there are any, follow this layer."""
+        return layer + 1 == (len(self.layers) + 1) // 2
+
+    def condition(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """What the layer after the middle hears of (batch, frames, n_model), and the middle outputs."""
+        log_probs = {name: _log_softmax(output(x)) for name, output in self.middle_outputs.items()}
+        for name, condition in self.conditions.items():
+            x = x + condition(log_probs[name].exp())
+        return x, log_probs
 
     def _see_future(self, x: Tensor) -> Tensor:
         """(batch, frames + lookahead, n_model) -> (batch, frames, n_model)."""
@@ -267,10 +289,12 @@ class AcousticModel(nn.Module):
         recurrent = state.recurrent
         if x.shape[1]:
             states = []
-            for layer, layer_state in zip(self.layers, recurrent, strict=True):
+            for i, (layer, layer_state) in enumerate(zip(self.layers, recurrent, strict=True)):
                 assert isinstance(layer, RecurrentLayer)
                 x, layer_state = layer.step(x, layer_state)
                 states.append(layer_state)
+                if self.is_middle(i):
+                    x, _ = self.condition(x)
             recurrent = tuple(states)
         future = state.future
         if self.future is not None:

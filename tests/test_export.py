@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,8 +44,11 @@ def test_int8_is_smaller(parrot: Path, tmp_path: Path) -> None:
     assert sizes[0] < sizes[1]
 
 
-@pytest.mark.parametrize("cell", ["gru", "rnn"])
-def test_other_cells_and_no_look_ahead_are_exported_too(cell: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "shape",
+    [{"cell": "gru"}, {"cell": "rnn"}, {"middle_outputs": ("characters",), "self_conditioning": True}],
+)
+def test_other_models_and_no_look_ahead_are_exported_too(shape: dict[str, Any], tmp_path: Path) -> None:
     import torch
 
     from asr import export
@@ -55,7 +59,9 @@ def test_other_cells_and_no_look_ahead_are_exported_too(cell: str, tmp_path: Pat
     sizes = {"n_layers": 2, "n_hidden": 8, "n_model": 12, "n_channels": 2}
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        model = AcousticModel(ModelConfig(bidirectional=False, cell=cell, **sizes)).eval()
+        model = AcousticModel(ModelConfig(bidirectional=False, **shape, **sizes)).eval()
+        for condition in model.conditions.parameters():
+            torch.nn.init.normal_(condition)  # they begin as zeros
     tiny = checkpoint.Checkpoint(model, LogMel(), {"characters": Labels.of_kind("characters")})
     export.export(tiny, tmp_path / "model.onnx", int8=False)
     assert export.compare(tiny, tmp_path / "model.onnx", [export.synthetic_sound()]).largest < 1e-4

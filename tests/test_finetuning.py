@@ -35,11 +35,12 @@ def base(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 # --- beginning with another model -----------------------------------------------------------------
 
 
+@pytest.mark.parametrize("changes", [(), ("model.self_conditioning=true",)])
 def test_a_model_begun_from_another_knows_at_once_what_that_one_knew(
-    corpus: Path, tmp_path: Path, base: Path
+    corpus: Path, tmp_path: Path, base: Path, changes: tuple[str, ...]
 ) -> None:
     fresh = prepared(tmp_path, corpus)
-    begun = Trainer(run_config(tmp_path, corpus), torch.device("cpu"))
+    begun = Trainer(run_config(tmp_path, corpus, *changes), torch.device("cpu"))
     begun.start_from(checkpoint.load(base))
     begun.prepare()
     assert fresh.validate()["word_error"] > 0.9

@@ -30,6 +30,8 @@ TINY = ModelConfig(
     n_channels=4,
 )
 
+SELF_CONDITIONED: dict[str, Any] = {"middle_outputs": ("phones",), "self_conditioning": True}
+
 
 def model(**changes: Any) -> AcousticModel:
     """A small model, in evaluation, whose running statistics are not those it began with."""
@@ -40,6 +42,8 @@ def model(**changes: Any) -> AcousticModel:
             assert module.running_mean is not None and module.running_var is not None
             module.running_mean.normal_()
             module.running_var.uniform_(0.5, 2)
+    for condition in built.conditions.parameters():
+        nn.init.normal_(condition)  # they begin as zeros
     return built.eval()
 
 
@@ -78,10 +82,10 @@ def random_sizes(total: int, largest: int, seed: int) -> list[int]:
 
 
 @pytest.mark.parametrize("lookahead", [None, 0, 4])
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("changes", [*({"cell": cell} for cell in CELLS), SELF_CONDITIONED])
 @torch.inference_mode()
-def test_an_item_in_a_batch_equals_the_item_alone(cell: str, lookahead: int | None) -> None:
-    network = model(cell=cell, bidirectional=lookahead is None, lookahead=lookahead or 0)
+def test_an_item_in_a_batch_equals_the_item_alone(changes: dict[str, Any], lookahead: int | None) -> None:
+    network = model(**changes, bidirectional=lookahead is None, lookahead=lookahead or 0)
     batch, lengths = features(61, 3, 1, 40, 7, 60)
     outputs, n_frames = network(batch, lengths)
     for i, length in enumerate(lengths):
@@ -91,7 +95,7 @@ def test_an_item_in_a_batch_equals_the_item_alone(cell: str, lookahead: int | No
             assert_same(outputs[name][i, :n_alone], alone[name][0])
 
 
-@pytest.mark.parametrize("changes", [{}, {"bidirectional": False, "lookahead": 4}])
+@pytest.mark.parametrize("changes", [{}, {"bidirectional": False, "lookahead": 4}, SELF_CONDITIONED])
 @torch.inference_mode()
 def test_what_stands_in_the_padding_does_not_matter(changes: dict[str, Any]) -> None:
     network = model(**changes)
@@ -121,10 +125,10 @@ def test_padding_has_no_part_in_the_loss_or_its_gradient_in_training() -> None:
 
 
 @pytest.mark.parametrize("lookahead", [0, 4])
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("changes", [*({"cell": cell} for cell in CELLS), SELF_CONDITIONED])
 @torch.inference_mode()
-def test_steps_of_any_sizes_equal_the_whole(cell: str, lookahead: int) -> None:
-    network = model(cell=cell, bidirectional=False, lookahead=lookahead)
+def test_steps_of_any_sizes_equal_the_whole(changes: dict[str, Any], lookahead: int) -> None:
+    network = model(**changes, bidirectional=False, lookahead=lookahead)
     for seed, length in enumerate([*range(1, 10), 16, 17, 63, 64, 101]):
         batch, lengths = features(length, seed=seed)
         whole, _ = network(batch, lengths)
@@ -266,6 +270,17 @@ def test_middle_outputs_are_there_in_training_only() -> None:
     assert network.train()(*features(33))[0]["phones@middle"].shape == (1, 9, 5)
 
 
+@torch.inference_mode()
+def test_the_layers_above_hear_the_middle_outputs_once_they_have_learned_to() -> None:
+    network, batch = model(**SELF_CONDITIONED), features(33)
+    without = model(middle_outputs=("phones",))
+    without.load_state_dict(network.state_dict(), strict=False)
+    assert not torch.allclose(network(*batch)[0]["characters"], without(*batch)[0]["characters"])
+    for condition in network.conditions.parameters():
+        nn.init.zeros_(condition)  # as they begin
+    assert_same(network(*batch)[0]["characters"], without(*batch)[0]["characters"])
+
+
 @pytest.mark.parametrize("n_frames", range(1, 10))
 def test_four_input_frames_make_one_output_frame_rounded_up(n_frames: int) -> None:
     assert int(output_lengths(torch.tensor(n_frames))) == -(-n_frames // 4)
@@ -282,6 +297,7 @@ def test_forget_gates_begin_open() -> None:
         ({"cell": "transformer"}, "lstm, gru, rnn"),
         ({"lookahead": 4}, "lookahead"),
         ({"middle_outputs": ("words",)}, "words"),
+        ({"self_conditioning": True}, "middle_outputs"),
     ],
 )
 def test_a_configuration_that_contradicts_itself_is_refused(

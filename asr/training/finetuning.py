@@ -10,18 +10,19 @@ from torch import Tensor, nn
 from asr.errors import CheckpointError, ConfigError
 from asr.model import AcousticModel
 
-OUTPUT_LAYERS = ("outputs.", "middle_outputs.")
+# Modules that a model may have and the one it begins with has not.
+_OWN = ("outputs.", "middle_outputs.", "conditions.", "future.")
 
 
 def copy_weights(source: AcousticModel, target: AcousticModel) -> None:
-    """Give target the weights of source; what source has not keeps its own: output layers, cells of wider
-    layers, the look-ahead.
+    """Give target the weights of source; what source has not keeps its own: output layers, what is heard of
+    middle ones, cells of wider layers, the look-ahead.
 
     A target of one direction takes the forward direction of a bidirectional source, and may have more
     cells in it. CheckpointError names what differs in anything but that, outputs and dropout.
     """
     ours, theirs = (dataclasses.asdict(model.config) for model in (target, source))
-    free = {"outputs", "middle_outputs", "dropout"}
+    free = {"outputs", "middle_outputs", "self_conditioning", "dropout"}
     if theirs["bidirectional"] and not ours["bidirectional"] and ours["n_hidden"] >= theirs["n_hidden"]:
         free |= {"bidirectional", "n_hidden", "lookahead"}
     different = [f"{key} {theirs[key]} != {ours[key]}" for key in ours if theirs[key] != ours[key]]
@@ -30,8 +31,7 @@ def copy_weights(source: AcousticModel, target: AcousticModel) -> None:
         raise CheckpointError(f"the model to begin with is of another shape: {', '.join(different)}")
     wanted = target.state_dict()
     given = source.state_dict()
-    own = (*OUTPUT_LAYERS, "future.")
-    absent = [name for name in wanted if name not in given and not name.startswith(own)]
+    absent = [name for name in wanted if name not in given and not name.startswith(_OWN)]
     assert not absent, absent  # the configurations agree, so the layers do
     fewer_directions = ours["bidirectional"] != theirs["bidirectional"]
     for name, value in wanted.items():
