@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from asr import align
-from asr.decoding import language
+from asr.decoding import language, lookahead
 from asr.decoding.beam import BeamConfig, BeamSearch, Graph
 from asr.decoding.decoder import BeamDecoder, DecoderFactory, DecoderOptions, find_language
 from asr.decoding.language import Language
@@ -163,6 +163,22 @@ def test_scores_stay_in_range_over_thousands_of_blank_frames(prior: float) -> No
     # Each frame weighs by its likeliest label, divided by its prior.
     expected = first + 3000 * np.log(max(0.95 / 0.5, 0.04 / prior))
     assert search.best().score == pytest.approx(expected, abs=20)
+
+
+def test_a_rare_word_is_found_where_its_context_makes_it_likely(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lookahead, "_FEWEST_BIGRAMS", 1)
+    words = ["<unk>", "<s>", "</s>", "hong", "kong", "on"]
+    rare, common = -14.0, -2.0
+    log_probs = np.array([common, common, common, common, rare, common], np.float32)
+    unigrams = Order(np.zeros(6, "i4"), np.arange(6, dtype="i4"), log_probs, np.zeros(6, "f4"))
+    bigrams = Order(*(np.array(x, np.int32) for x in ([3], [4])), np.float32([-1.0]), np.zeros(1, "f4"))
+    lm = NGramModel(words, [unigrams, bigrams])
+    tree = PrefixTree(Pronunciations.of([([1, 2], 3), ([3, 2], 4), ([2], 5)]), 4)
+    heard = np.log(np.full((6, 4), 1e-3, np.float32))
+    heard[range(6), [1, 2, 0, 3, 2, 0]] = 0
+    search = BeamSearch(Graph(tree, lm, BeamConfig()))
+    search.step(heard)
+    assert [words[i] for i in search.end()[0].words] == ["hong", "kong"]
 
 
 def test_a_word_that_has_only_begun_is_left_out_at_the_end() -> None:

@@ -8,7 +8,8 @@ a frame are advanced together as arrays. A recurrent language model sees the wor
 frames, many at once, and corrects their hypotheses' scores.
 
 Sources: Graves et al. 2006 and Hannun et al. 2014 (prefix search with a language model), Ortmanns et al.
-1996 (look-ahead), Miao et al. 2015 (division by the labels' prior probabilities).
+1996 (look-ahead), Young et al. 2006 (the HTK Book: narrower pruning where words end), Miao et al. 2015
+(division by the labels' prior probabilities).
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ _MARGIN = 1.1  # by which the gap between best and worst hypothesis may grow fro
 _BITS = np.uint64(1) << np.arange(MAX_LABELS, dtype=np.uint64)  # of each label among a node's children
 _ONE = np.uint64(1)
 _LEEWAY = 1.0  # for hypotheses that a context may make better than they look without it
+_WORD_MARGIN = 2.0  # by which a word that ends must be better than the worst hypothesis kept
 _DEEPEST = 6  # words that agreement() looks back
 _HASH_FACTOR = np.int64(0x5851F42D4C957F2D)  # of a linear congruential generator (Knuth, MMIX)
 _RESCORED_FRAMES = 4  # from one correction by the recurrent model to the next
@@ -279,7 +281,7 @@ class BeamSearch:
         kept = (extended > floor).nonzero()[0]
         rows, nodes, extended, ahead = rows[kept], nodes[kept], extended[kept], ahead[kept]
         before = extended - ahead
-        ended, words = self._word_ends(nodes, before, floor)
+        ended, words = self._word_ends(nodes, extended, floor)
         word_scores, states, last_words = self._graph.score(beam.states[rows[ended]], words)
         texts = beam.texts[rows[ended]] * _HASH_FACTOR + words + 1
         gained = np.zeros(len(texts), np.float32) if self._rescoring is None else self._rescoring.known(texts)
@@ -396,18 +398,20 @@ class BeamSearch:
         return rows[kept], new[kept], nodes[kept]
 
     def _word_ends(
-        self, nodes: np.ndarray, before: np.ndarray, floor: float
+        self, nodes: np.ndarray, extended: np.ndarray, floor: float
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Which of the nodes end words that may score above the floor, and these words.
+        """Which of the nodes end words that may score well above the floor, and these words.
 
-        before: (nodes,) scores without look-ahead.
+        extended: (nodes,) scores with look-ahead, of which each word is expected to have the share that it
+        has without context.
         """
         tree = self._graph.tree
         first_word = tree.first_word[nodes]
         n_words = tree.first_word[nodes + 1] - first_word
         ended = np.arange(len(nodes)).repeat(n_words)
         words = tree.words[joined_ranges(first_word, n_words)]
-        kept = (before[ended] + self._graph.alone[words] > floor).nonzero()[0]
+        shared = extended - self._graph.look_ahead.without_context[nodes]
+        kept = (shared[ended] + self._graph.alone[words] > floor + _WORD_MARGIN).nonzero()[0]
         return ended[kept], words[kept]
 
     def best(self) -> Hypothesis:
