@@ -8,8 +8,7 @@ a frame are advanced together as arrays. A recurrent language model sees the wor
 frames, many at once, and corrects their hypotheses' scores.
 
 Sources: Graves et al. 2006 and Hannun et al. 2014 (prefix search with a language model), Ortmanns et al.
-1996 (look-ahead), Young et al. 2006 (the HTK Book: narrower pruning where words end), Miao et al. 2015
-(division by the labels' prior probabilities).
+1996 (look-ahead), Miao et al. 2015 (division by the labels' prior probabilities).
 """
 
 from __future__ import annotations
@@ -32,7 +31,6 @@ _MARGIN = 1.1  # by which the gap between best and worst hypothesis may grow fro
 _BITS = np.uint64(1) << np.arange(MAX_LABELS, dtype=np.uint64)  # of each label among a node's children
 _ONE = np.uint64(1)
 _LEEWAY = 1.0  # for hypotheses that a context may make better than they look without it
-_WORD_MARGIN = 2.0  # by which a word that ends must be better than the worst hypothesis kept
 _DEEPEST = 6  # words that agreement() looks back
 _HASH_FACTOR = np.int64(0x5851F42D4C957F2D)  # of a linear congruential generator (Knuth, MMIX)
 _RESCORED_FRAMES = 4  # from one correction by the recurrent model to the next
@@ -400,7 +398,7 @@ class BeamSearch:
     def _word_ends(
         self, nodes: np.ndarray, extended: np.ndarray, floor: float
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Which of the nodes end words that may score well above the floor, and these words.
+        """Which of the nodes end words that may score above the floor, and these words.
 
         extended: (nodes,) scores with look-ahead, of which each word is expected to have the share that it
         has without context.
@@ -411,7 +409,7 @@ class BeamSearch:
         ended = np.arange(len(nodes)).repeat(n_words)
         words = tree.words[joined_ranges(first_word, n_words)]
         shared = extended - self._graph.look_ahead.without_context[nodes]
-        kept = (shared[ended] + self._graph.alone[words] > floor + _WORD_MARGIN).nonzero()[0]
+        kept = (shared[ended] + self._graph.alone[words] > floor).nonzero()[0]
         return ended[kept], words[kept]
 
     def best(self) -> Hypothesis:
