@@ -147,6 +147,7 @@ try:
         trainer.step(list(range(6)), defaultdict(float))
 except TrainingError as error:
     os.write(1, f"stopped {trainer.group.rank} {trainer.update}\\n".encode())  # at once: two write
+trainer.group.leave()
 """
 
 

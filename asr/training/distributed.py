@@ -7,6 +7,7 @@ two threads, because no thread waits at a barrier inside every small operation.
 
 from __future__ import annotations
 
+import atexit
 import datetime
 import os
 from collections.abc import Iterable
@@ -36,12 +37,13 @@ class Group:
             backend = "nccl" if device.type == "cuda" else "gloo"
             # Reading all audio for the first time happens in rank 0 while the others wait.
             dist.init_process_group(backend, timeout=datetime.timedelta(hours=6))
+            atexit.register(_end)  # gloo's threads abort a process that ends inside of its group
 
     def leave(self) -> None:
-        """End the group once every process is here; gloo's threads abort a process that ends inside of it."""
+        """End the group once every process is here."""
         if self.size > 1:
             dist.barrier()
-            dist.destroy_process_group()
+            _end()
 
     @property
     def is_writer(self) -> bool:
@@ -97,3 +99,8 @@ class Group:
             parameter.grad.copy_(flat[position : position + n].view_as(parameter))
             position += n
         return float(flat[-1]), bool(flat[-2] > 0)
+
+
+def _end() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
