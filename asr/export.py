@@ -164,8 +164,7 @@ class _Step(nn.Module):
             assert isinstance(layer, RecurrentLayer)
             x, state = layer.step(x, tuple(state[:, None]) if len(state) == 2 else state)
             after.append(torch.cat(state) if isinstance(state, tuple) else state)
-            if model.is_middle(i):
-                x, _ = model.condition(x)
+            x, _ = model.hear_middle(i, x)
         states = [first, second, torch.stack(after)]
         if future is not None:
             x = x * length_mask(output_lengths(lengths), x.shape[1])[..., None]

@@ -218,20 +218,18 @@ class AcousticModel(nn.Module):
         log_probs: dict[str, Tensor] = {}
         for i, layer in enumerate(self.layers):
             x = layer(x, mask, flip)
-            if self.is_middle(i):
-                x, middle = self.condition(x)
-                if self.training:
-                    log_probs = {f"{name}@middle": output for name, output in middle.items()}
+            x, middle = self.hear_middle(i, x)
+            if self.training:
+                log_probs |= {f"{name}@middle": output for name, output in middle.items()}
         if self.future is not None:
             x = self._see_future(F.pad(x * mask[..., None], (0, 0, 0, self.config.lookahead)))
         return {**log_probs, **self._outputs(x)}, lengths
 
-    def is_middle(self, layer: int) -> bool:
-        """Whether the middle outputs, if there are any, follow this layer."""
-        return layer + 1 == (len(self.layers) + 1) // 2
-
-    def condition(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """What the layer after the middle hears of (batch, frames, n_model), and the middle outputs."""
+    def hear_middle(self, layer: int, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """What the layer after this one hears of (batch, frames, n_model); after the middle one also the
+        middle outputs, where they are of use."""
+        if layer + 1 != (len(self.layers) + 1) // 2 or not (self.training or self.conditions):
+            return x, {}
         log_probs = {name: _log_softmax(output(x)) for name, output in self.middle_outputs.items()}
         for name, condition in self.conditions.items():
             x = x + condition(log_probs[name].exp())
@@ -293,8 +291,7 @@ class AcousticModel(nn.Module):
                 assert isinstance(layer, RecurrentLayer)
                 x, layer_state = layer.step(x, layer_state)
                 states.append(layer_state)
-                if self.is_middle(i):
-                    x, _ = self.condition(x)
+                x, _ = self.hear_middle(i, x)
             recurrent = tuple(states)
         future = state.future
         if self.future is not None:
