@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -24,21 +23,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from asr.checkpoint import round_rows
-from asr.decoding.recurrent import (
-    CELLS,
-    CONTEXT,
-    EMBEDDED,
-    END,
-    HIDDEN,
-    NEXT_CELLS,
-    NEXT_HIDDEN,
-    SPECIAL_WORDS,
-    UNKNOWN,
-    RecurrentModel,
-)
+from asr.decoding.recurrent import END, SPECIAL_WORDS, UNKNOWN, RecurrentModel
 from asr.errors import TrainingError
-from asr.export import quantize, trace
 from asr.files import write_atomically
+from asr.training.recurrent_graph import Rounded, step_graph
 
 _CHECKPOINT_SECONDS = 240
 _REPORT_UPDATES = 200
@@ -243,30 +231,18 @@ class _Trainer:
         }
         return RecurrentModel(self._words, weights, {})
 
-
-class _Step(nn.Module):
-    """One word: what the graph computes."""
-
-    def __init__(self, network: RecurrentNetwork) -> None:
-        super().__init__()
-        self.lstm = nn.LSTM(network.lstm.input_size, network.lstm.hidden_size)
-        self.lstm.load_state_dict(network.lstm.state_dict())
-        self.context = network.context
-
-    def forward(self, embedded: Tensor, hidden: Tensor, cells: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        output, (hidden, cells) = self.lstm(embedded, (hidden, cells))
-        return self.context(output), hidden, cells
-
-
 def _graph(network: RecurrentNetwork) -> bytes:
-    """The LSTM and its output as an ONNX graph in 8 bits."""
-    n_cells = network.lstm.hidden_size
-    widths = {EMBEDDED: network.lstm.input_size, HIDDEN: n_cells, CELLS: n_cells}
-    inputs = {name: torch.zeros(1, 2, width) for name, width in widths.items()}
-    outputs = [CONTEXT, NEXT_HIDDEN, NEXT_CELLS]
-    axes = {name: {1: "texts"} for name in [*inputs, *outputs]}
-    with TemporaryDirectory() as folder:
-        whole, small = f"{folder}/whole.onnx", f"{folder}/int8.onnx"
-        trace(_Step(network), inputs, outputs, axes, whole)
-        quantize(whole, small)
-        return Path(small).read_bytes()
+    weights = {name: weight.detach() for name, weight in network.named_parameters()}
+    return step_graph(
+        _rounded(weights["lstm.weight_ih_l0"]),
+        _rounded(weights["lstm.weight_hh_l0"]),
+        (weights["lstm.bias_ih_l0"] + weights["lstm.bias_hh_l0"]).numpy(),
+        _rounded(weights["context.weight"]),
+        weights["context.bias"].numpy(),
+    )
+
+
+def _rounded(weight: Tensor) -> Rounded:
+    """Of a weight (outputs, inputs)."""
+    integers, factors = round_rows(weight)
+    return Rounded(integers.numpy().T, factors[:, 0].numpy())
