@@ -13,9 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from copy import copy
 from dataclasses import dataclass
-from functools import wraps
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,12 +21,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from asr.errors import BenchmarkError
 
 if TYPE_CHECKING:
-    from asr.decoding.decoder import Decoder, DecoderFactory
     from asr.recognizer import Recognizer
 
 T = TypeVar("T")
 
-STAGES = ("audio", "network", "search", "words")
+STAGES = ("audio", "network", "search")
 
 
 @dataclass(frozen=True)
@@ -155,13 +152,11 @@ def time_stages(
     """What each of STAGES takes, one after the other, and the seconds of all recordings.
 
     audio: reading, decoding and resampling. network: features and the network, whose graph holds both.
-    search: the beam search and its cutting at pauses. words: times and probabilities of the best words.
+    search: cutting at pauses, the beam search, and the times and probabilities of its words.
     """
     from asr.audio import SAMPLE_RATE, open_audio
 
     watch = Stopwatch()
-    watched = copy(recognizer)
-    watched.new_decoder = _WatchedFactory(recognizer.new_decoder, watch)  # type: ignore[assignment]
     n_samples = 0
 
     def counted(blocks: Iterable[Any]) -> Iterator[Any]:
@@ -170,36 +165,18 @@ def time_stages(
             n_samples += len(block)
             yield block
 
-    for path in paths:
-        with watch.time("audio"):
-            reader = open_audio(path)
-        with reader, watch.time("search"):
-            blocks = counted(watch.passing("audio", reader))
-            outputs = watched.log_probs(blocks, batch_size=batch_size)
-            watched.decode(watch.passing("network", outputs))
+    with recognizer.in_processes(1) as together, watch.time("search"):
+        pending = []
+        for path in paths:
+            with watch.time("audio"):
+                reader = open_audio(path)
+            with reader:
+                blocks = counted(watch.passing("audio", reader))
+                outputs = together.log_probs(blocks, batch_size=batch_size)
+                pending.append(together.decoding(watch.passing("network", outputs)))
+        for transcript in pending:
+            transcript.result()
     return {stage: watch.cost(stage) for stage in STAGES}, n_samples / SAMPLE_RATE
-
-
-class _WatchedFactory:
-    """Decoders whose end(), which places the words, is a stage of its own."""
-
-    def __init__(self, factory: DecoderFactory, watch: Stopwatch) -> None:
-        self.output, self.language = factory.output, factory.language
-        self._factory, self._watch = factory, watch
-
-    def __call__(self) -> Decoder:
-        decoder = self._factory()
-        decoder.end = _timed(decoder.end, self._watch, "words")  # type: ignore[method-assign]
-        return decoder
-
-
-def _timed(function: Callable[[], T], watch: Stopwatch, stage: str) -> Callable[[], T]:
-    @wraps(function)
-    def timed() -> T:
-        with watch.time(stage):
-            return function()
-
-    return timed
 
 
 def time_stream(recognizer: Recognizer, paths: Iterable[str | Path]) -> dict[str, float | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -14,9 +14,11 @@ from asr.audio import SAMPLE_RATE, read_audio
 from asr.decoding.greedy import best_path
 from asr.labels import Lexicon, targets
 from asr.manifest import Utterance
-from asr.recognizer import Recognizer
+from asr.recognizer import Pending, Recognizer
 from asr.text import normalize
 from asr.transcript import Word
+
+_MOST_WAITING = 256  # utterances that the search may be behind
 
 
 @dataclass
@@ -135,40 +137,59 @@ def evaluate(
     utterances: Sequence[Utterance],
     lexicon: Lexicon | None = None,
     on_progress: Callable[[int], None] | None = None,
+    n_processes: int = 1,
 ) -> Evaluation:
     """Transcribe every utterance by the path that files take, and count the errors.
 
     Both texts are normalised as the training labels are. lexicon: to count phone errors as well.
+    n_processes: to search in, as Recognizer.in_processes() has it.
     """
     evaluation = Evaluation()
     began = time.perf_counter()
-    for n_done, utterance in enumerate(utterances, start=1):
-        samples = read_audio(utterance.audio)
-        outputs = list(recognizer.log_probs([samples]))
-        transcript = recognizer.decode(outputs)
-        reference, hypothesis = normalize(utterance.text), normalize(transcript.text)
-        phones = None
-        labels = recognizer.metadata.labels.get("phones")
-        target = targets(labels, reference, lexicon) if labels and lexicon else None
-        if labels and target and outputs:
-            spoken = best_path(np.concatenate([output["phones"] for output in outputs]))
-            phones = count_words(labels.decode(target), labels.decode(spoken))
-        evaluation.results.append(
-            Result(
-                utterance,
-                reference,
-                hypothesis,
-                count_words(reference, hypothesis),
-                count_characters(reference, hypothesis),
-                phones,
-                judge_words(reference, transcript.words),
-            )
-        )
-        evaluation.seconds_of_audio += len(samples) / SAMPLE_RATE
-        if on_progress:
-            on_progress(n_done)
+    waiting: deque[tuple[Utterance, Counts | None, Pending]] = deque()
+    with recognizer.in_processes(n_processes) as together:
+        for n_heard, utterance in enumerate(utterances, start=1):
+            samples = read_audio(utterance.audio)
+            outputs = list(together.log_probs([samples]))
+            phones = _count_phones(together, utterance, outputs, lexicon)
+            waiting.append((utterance, phones, together.decoding(outputs)))
+            evaluation.seconds_of_audio += len(samples) / SAMPLE_RATE
+            while waiting and (
+                n_heard == len(utterances) or len(waiting) > _MOST_WAITING or waiting[0][2].done()
+            ):
+                evaluation.results.append(_result(*waiting.popleft()))
+                if on_progress:
+                    on_progress(len(evaluation.results))
     evaluation.seconds_taken = time.perf_counter() - began
     return evaluation
+
+
+def _count_phones(
+    recognizer: Recognizer,
+    utterance: Utterance,
+    outputs: Sequence[dict[str, np.ndarray]],
+    lexicon: Lexicon | None,
+) -> Counts | None:
+    labels = recognizer.metadata.labels.get("phones")
+    target = targets(labels, normalize(utterance.text), lexicon) if labels and lexicon else None
+    if not (labels and target and outputs):
+        return None
+    spoken = best_path(np.concatenate([output["phones"] for output in outputs]))
+    return count_words(labels.decode(target), labels.decode(spoken))
+
+
+def _result(utterance: Utterance, phones: Counts | None, pending: Pending) -> Result:
+    transcript = pending.result()
+    reference, hypothesis = normalize(utterance.text), normalize(transcript.text)
+    return Result(
+        utterance,
+        reference,
+        hypothesis,
+        count_words(reference, hypothesis),
+        count_characters(reference, hypothesis),
+        phones,
+        judge_words(reference, transcript.words),
+    )
 
 
 def error_report(evaluation: Evaluation) -> str:

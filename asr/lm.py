@@ -216,9 +216,10 @@ def tune(
 
     def word_error(options: DecoderOptions) -> float:
         if options not in tried:
-            decoding = recognizer.with_decoding(options)
-            texts = [(reference, decoding.decode(outputs).text) for reference, outputs in utterances]
-            rate = sum_counts([count_words(reference, text) for reference, text in texts]).rate
+            with recognizer.with_decoding(options).in_processes(1) as together:
+                pending = [(reference, together.decoding(outputs)) for reference, outputs in utterances]
+                counts = [count_words(reference, heard.result().text) for reference, heard in pending]
+            rate = sum_counts(counts).rate
             tried[options] = Trial(options, rate)
             if on_trial:
                 on_trial(tried[options])

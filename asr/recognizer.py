@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from copy import copy
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,12 +23,9 @@ from asr.errors import CheckpointError
 from asr.labels import BLANK, SPACE_SYMBOL
 from asr.metadata import Metadata
 from asr.pronouncer import Pronouncer
-from asr.searches import Searches, search_pool
+from asr.searches import Search, Searcher, searcher_in_processes
 from asr.segment import GRID, cut, may_hold_speech
 from asr.transcript import Transcript
-
-if TYPE_CHECKING:
-    from concurrent.futures import ProcessPoolExecutor
 
 _PAUSE_FRAMES = 15  # 0.6 seconds without a label end a segment
 _PAUSE_FRAMES_IN_GRAMMAR = 30  # as in a stream: who spells a phrase of a grammar may well stop to think
@@ -53,7 +50,7 @@ class Recognizer:
         self.metadata = engine.metadata
         self._engine = engine
         self._decoding = decoding or DecoderOptions()
-        self._pool: ProcessPoolExecutor | None = None  # its processes have decoders of their own
+        self._searcher: Searcher | None = None  # if it has processes, and these have decoders of their own
         if new_decoder is None:
             language = _language(self._decoding, self.metadata)
             self.new_decoder = _decoders(self.metadata, self._decoding, language)
@@ -68,7 +65,7 @@ class Recognizer:
     def with_decoding(self, decoding: DecoderOptions) -> Recognizer:
         """The same model and language with other weights and beams."""
         other = copy(self)
-        other._decoding, other._pool = decoding, None
+        other._decoding, other._searcher = decoding, None
         other.new_decoder = _decoders(self.metadata, decoding, self.new_decoder.language)
         return other
 
@@ -86,7 +83,8 @@ class Recognizer:
         if runner.metadata.labels != self.metadata.labels:
             return Recognizer(runner, str(model), self._decoding)
         other = copy(self)
-        other.name, other.metadata, other._engine, other._pool = str(model), runner.metadata, runner, None
+        other.name, other.metadata, other._engine = str(model), runner.metadata, runner
+        other._searcher = None
         shared = self.new_decoder
         other.new_decoder = _decoders(other.metadata, self._decoding, shared.language, like=shared)
         return other
@@ -155,15 +153,19 @@ class Recognizer:
         With in_processes(), the search may still be under way while the next recording begins.
         """
         heard = _Counted(blocks)
-        searches, _ = self._begin(self.log_probs(heard, batch_size=batch_size), on_progress)
-        return Pending(searches, heard.seconds)
+        pending = self.decoding(self.log_probs(heard, batch_size=batch_size), on_progress)
+        return replace(pending, duration=heard.seconds)
 
     @contextmanager
     def in_processes(self, n: int) -> Iterator[Recognizer]:
-        """The same, searching in n processes of their own, which end with the context; only on Linux."""
-        with search_pool(self.new_decoder, n) as pool:
-            other = copy(self)
-            other._pool = pool
+        """The same for many recordings, whose parts are searched together, which takes less time: in n
+        processes of their own, which end with the context (only on Linux), or in this one if n is 1."""
+        other = copy(self)
+        if n == 1:
+            other._searcher = Searcher(self.new_decoder)
+            yield other
+            return
+        with searcher_in_processes(self.new_decoder, n) as other._searcher:
             yield other
 
     def decode(
@@ -172,28 +174,30 @@ class Recognizer:
         on_progress: Callable[[float], None] | None = None,
     ) -> Transcript:
         """Transcript of the consecutive stretches that log_probs() gives."""
-        searches, n_frames = self._begin(outputs, on_progress)
-        return Transcript(searches.finish(), n_frames * align.FRAME_SECONDS)
+        return self.decoding(outputs, on_progress).result()
 
-    def _begin(
-        self, outputs: Iterable[dict[str, np.ndarray]], on_progress: Callable[[float], None] | None
-    ) -> tuple[Searches, int]:
-        """Searches between the pauses of consecutive stretches, and how many frames these have."""
+    def decoding(
+        self,
+        outputs: Iterable[dict[str, np.ndarray]],
+        on_progress: Callable[[float], None] | None = None,
+    ) -> Pending:
+        """What decode() gives, on its way."""
         outputs = iter(outputs)
         first = list(islice(outputs, 1))  # the network hears it while the language is on its way
-        searches = Searches(self.new_decoder, self._pool)
+        searcher = self._searcher or Searcher(self.new_decoder)
+        searches: list[Search] = []
         pending = np.zeros((0, len(self.metadata.labels[self.new_decoder.output])), np.float32)
         first_frame = 0  # of pending, in the recording
         for stretch in chain(first, outputs):
             pending = np.concatenate([pending, stretch[self.new_decoder.output]])
             if done := self._last_pause(pending):
-                self._search(searches, pending[:done], first_frame)
+                searches += self._search(searcher, pending[:done], first_frame)
             pending, first_frame = pending[done:], first_frame + done
             if on_progress:
                 on_progress((first_frame + len(pending)) * align.FRAME_SECONDS)
         if len(pending):
-            self._search(searches, pending, first_frame)
-        return searches, first_frame + len(pending)
+            searches += self._search(searcher, pending, first_frame)
+        return Pending(searches, (first_frame + len(pending)) * align.FRAME_SECONDS)
 
     def log_probs(
         self, blocks: Iterable[np.ndarray], *, batch_size: int = 2
@@ -251,26 +255,28 @@ class Recognizer:
             return (start + end) // 2
         return 0
 
-    def _search(self, searches: Searches, log_probs: np.ndarray, first_frame: int) -> None:
+    def _search(self, searcher: Searcher, log_probs: np.ndarray, first_frame: int) -> Iterator[Search]:
         """Begin a search of each segment between the pauses of (frames, labels)."""
         gaps = self._gaps(log_probs)
         middles = [sum(gap) // 2 for gap in gaps if gap[1] - gap[0] >= self._pause_frames]
         for start, end in zip([0, *middles], [*middles, len(log_probs)], strict=True):
-            searches.add(log_probs[start:end], (first_frame + start) * align.FRAME_SECONDS)
+            yield searcher.add(log_probs[start:end], (first_frame + start) * align.FRAME_SECONDS)
 
 
+@dataclass(frozen=True)
 class Pending:
-    """A transcript that may still be in the making."""
+    """A transcript that may still be in the making; duration: the recording's, in seconds."""
 
-    def __init__(self, searches: Searches, duration: float) -> None:
-        self._searches, self._duration = searches, duration
+    searches: Sequence[Search]
+    duration: float
 
     def done(self) -> bool:
         """Whether result() would not wait."""
-        return self._searches.are_done()
+        return all(search.is_done() for search in self.searches)
 
     def result(self) -> Transcript:
-        return Transcript(self._searches.finish(), self._duration)
+        found = [search.result() for search in self.searches]
+        return Transcript(tuple(filter(None, found)), self.duration)
 
 
 def _language(decoding: DecoderOptions, model: Metadata) -> Language | None:

@@ -1,6 +1,8 @@
-"""Searches in processes of their own: Python computes on one core at a time, and they are most of the work.
+"""Searches of many segments: together, and in processes of their own.
 
-The processes are forks, so that they share the memory of the language model with the one that has loaded it.
+Together they take less time than one after the other, and Python computes on one core at a time, while they
+are most of the work. The processes are forks, so that they share the memory of the language model with the
+one that has loaded it.
 """
 
 from __future__ import annotations
@@ -9,11 +11,9 @@ import gc
 import os
 import signal
 import sys
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,47 +25,92 @@ if TYPE_CHECKING:
     from concurrent.futures import ProcessPoolExecutor
 
 _MOST_PROCESSES = 4  # what the network feeds, on one core, does not keep more of them busy
-_N_AHEAD = 64  # searches that wait or run: bounds the memory that they take
+# Segments searched at once: fewer take longer each, more wait longer for one another.
+_FEWEST, _MOST = 16, 64
+_MOST_WAITING = 512  # bounds the memory that they take
 
+_Segments = list[Segment | Exception | None]
 _new_decoder: DecoderFactory  # of a process that searches
 
 
-def search(new_decoder: DecoderFactory, log_probs: np.ndarray, offset: float) -> Segment | None:
-    """What is said in (frames, labels), which begin `offset` seconds into the recording; None for nothing."""
-    decoder = new_decoder()
-    decoder.begin(offset)
-    decoder.step(log_probs)
-    words = decoder.end()
-    return replace(Segment.of(words), alternatives=decoder.alternatives) if words else None
+class Search:
+    """One segment's: under way, or waiting for others to go along with."""
+
+    def __init__(self, searcher: Searcher, log_probs: np.ndarray, offset: float) -> None:
+        self.heard = (log_probs, offset)
+        self._searcher = searcher
+        self._group: Future[_Segments] | None = None
+        self._place = 0
+
+    def begin(self, group: Future[_Segments], place: int) -> None:
+        """Its place in a group under way."""
+        self._group, self._place = group, place
+        del self.heard
+
+    def is_done(self) -> bool:
+        """Whether result() would not wait."""
+        return self._group is not None and self._group.done()
+
+    def result(self) -> Segment | None:
+        if self._group is None:
+            self._searcher.flush()
+        assert self._group is not None
+        found = self._group.result()[self._place]
+        if isinstance(found, Exception):
+            raise found
+        return found
 
 
-class Searches:
-    """Searches under way, in their order: in the processes of a pool, else one after the other here."""
+class Searcher:
+    """Searches segments, of one recording or several: in the processes of a pool, else here."""
 
-    def __init__(self, new_decoder: DecoderFactory, pool: ProcessPoolExecutor | None = None) -> None:
-        """pool: as search_pool() makes it, with the same decoders."""
-        self._new_decoder, self._pool = new_decoder, pool
-        self._found: list[Segment | None] = []
-        self._waiting: deque[Future[Segment | None]] = deque()
+    def __init__(
+        self, new_decoder: DecoderFactory, pool: ProcessPoolExecutor | None = None, n_processes: int = 1
+    ) -> None:
+        self._new_decoder, self._pool, self._n_processes = new_decoder, pool, n_processes
+        self._waiting: list[Search] = []
+        self._running: list[Future[_Segments]] = []
 
-    def add(self, log_probs: np.ndarray, offset: float) -> None:
-        """Begin one; waits when there are many."""
-        if self._pool is None:
-            self._found.append(search(self._new_decoder, log_probs, offset))
-            return
-        self._waiting.append(self._pool.submit(_search, log_probs, offset))
-        if len(self._waiting) > _N_AHEAD:
-            self._found.append(self._waiting.popleft().result())
+    def add(self, log_probs: np.ndarray, offset: float) -> Search:
+        """(frames, labels), which begin `offset` seconds into the recording."""
+        search = Search(self, log_probs, offset)
+        self._waiting.append(search)
+        if len(self._waiting) >= _MOST_WAITING and self._running:
+            self._running[0].exception()  # waits for it
+        self._running = [group for group in self._running if not group.done()]
+        at_least = _MOST if self._pool is None else _FEWEST
+        if len(self._waiting) >= at_least and len(self._running) < self._n_processes:
+            self._begin(_MOST)
+        return search
 
-    def are_done(self) -> bool:
-        """Whether finish() would not wait."""
-        return all(future.done() for future in self._waiting)
-
-    def finish(self) -> tuple[Segment, ...]:
-        """What was found, when all are done."""
+    def flush(self) -> None:
+        """Begin all searches that wait."""
+        share = -(-len(self._waiting) // self._n_processes)
         while self._waiting:
-            self._found.append(self._waiting.popleft().result())
-        return tuple(segment for segment in self._found if segment is not None)
+            self._begin(share)
+
+    def _begin(self, n: int) -> None:
+        """A group of the first n that wait."""
+        group, self._waiting = self._waiting[:n], self._waiting[n:]
+        heard = [search.heard for search in group]
+        if self._pool is not None:
+            future = self._pool.submit(_search, heard)
+            self._running.append(future)
+        else:
+            future = Future()
+            future.set_result(search(self._new_decoder, heard))
+        for place, each in enumerate(group):
+            each.begin(future, place)
+
+
+def search(new_decoder: DecoderFactory, heard: Sequence[tuple[np.ndarray, float]]) -> _Segments:
+    """What is said in each; None for nothing. An error of one is given in its place."""
+    try:
+        return list(new_decoder.decode_all(heard))
+    except Exception as error:
+        if len(heard) == 1:
+            return [error]
+        return [found for each in heard for found in search(new_decoder, [each])]
 
 
 def n_processes(threads: int | None = None) -> int:
@@ -79,8 +124,8 @@ def n_processes(threads: int | None = None) -> int:
 
 
 @contextmanager
-def search_pool(new_decoder: DecoderFactory, n_processes: int) -> Iterator[ProcessPoolExecutor]:
-    """Processes that search with these decoders; begin them before threads hold locks."""
+def searcher_in_processes(new_decoder: DecoderFactory, n_processes: int) -> Iterator[Searcher]:
+    """Searches with these decoders in processes of its own; begin them before threads hold locks."""
     from concurrent.futures import ProcessPoolExecutor  # a fortieth of a second to import
     from multiprocessing import get_context
 
@@ -91,7 +136,7 @@ def search_pool(new_decoder: DecoderFactory, n_processes: int) -> Iterator[Proce
     try:
         pool.submit(int).result()  # all of them begin with the first thing to do
         gc.unfreeze()
-        yield pool
+        yield Searcher(new_decoder, pool, n_processes)
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -102,5 +147,5 @@ def _begin(new_decoder: DecoderFactory) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the process that waits for these
 
 
-def _search(log_probs: np.ndarray, offset: float) -> Segment | None:
-    return search(_new_decoder, log_probs, offset)
+def _search(heard: Sequence[tuple[np.ndarray, float]]) -> _Segments:
+    return search(_new_decoder, heard)

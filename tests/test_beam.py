@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from asr import align
-from asr.decoding import language, lookahead
-from asr.decoding.beam import BeamConfig, BeamSearch, Graph
+from asr.decoding import beam, language, lookahead
+from asr.decoding.beam import BeamConfig, BeamSearch, Found, Graph, search_all
 from asr.decoding.decoder import BeamDecoder, DecoderFactory, DecoderOptions, find_language
 from asr.decoding.language import Language
 from asr.decoding.ngram import NGramModel, Order
@@ -76,7 +76,7 @@ def test_without_lexicon_it_finds_the_likeliest_label_sequences(seed: int) -> No
     search = BeamSearch(Graph(tree, None, BeamConfig(word_score=0.0, **EVERYTHING)))
     search.step(log_probs)
     expected = sorted(acoustic_scores(log_probs).items(), key=lambda item: -item[1])[:10]
-    found = search.end(n_best=10)
+    found = search.end(n_best=10).hypotheses
     assert [hypothesis.words for hypothesis in found] == [labels for labels, _ in expected]
     np.testing.assert_allclose([h.score for h in found], [score for _, score in expected], atol=1e-4)
 
@@ -95,7 +95,7 @@ def test_with_lexicon_and_language_model_it_equals_brute_force(seed: int) -> Non
 
     scores = word_scores(log_probs, spelled, weigh)
     expected = sorted(scores.items(), key=lambda item: -item[1])[:5]
-    found = search.end(n_best=5)
+    found = search.end(n_best=5).hypotheses
     assert [hypothesis.words for hypothesis in found] == [words for words, _ in expected]
     np.testing.assert_allclose([h.score for h in found], [score for _, score in expected], atol=1e-4)
 
@@ -112,7 +112,37 @@ def test_step_by_step_it_finds_the_same(seed: int) -> None:
     for start, end in pairwise([0, 0, *sorted(random.choice(60, 9).tolist()), 60]):
         parts.step(log_probs[start:end])
         parts.best()
-    assert parts.end(3) == whole.end(3)
+    same(parts.end(3), whole.end(3))
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("certain_blank", [0.5, 0.98])
+def test_side_by_side_each_search_finds_what_it_finds_alone(
+    seed: int, certain_blank: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(beam, "_N_LANES", 3)
+    random = np.random.default_rng(seed)
+    utterances = [random_log_probs(n, 5, seed + n) for n in (7, 0, 60, 4, 3, 25, 1, 40)]
+    for log_probs in utterances:
+        log_probs[random.random(len(log_probs)) < 0.3] = np.log([0.99, 0.0025, 0.0025, 0.0025, 0.0025])
+    spelled = [(random.integers(1, 5, random.integers(1, 4)).tolist(), word) for word in range(3, 20)]
+    config = BeamConfig(beam_size=20, certain_blank=certain_blank)
+    graph = Graph(PrefixTree(Pronunciations.of(spelled), 5), complete_model(17, 2, seed), config)
+    priors = np.log(random.dirichlet(np.ones(5)))
+    found = search_all(graph, utterances, priors, n_best=3)
+    for log_probs, together in zip(utterances, found, strict=True):
+        alone = BeamSearch(graph, priors)
+        alone.step(log_probs)
+        same(together, alone.end(3))
+    assert len(found[2].hypotheses[0].words) > 5 and found[1].hypotheses[0].words == ()
+    assert search_all(graph, []) == []
+
+
+def same(one: Found, other: Found) -> None:
+    """But for the rounding of sums made in another order."""
+    assert [(h.words, h.nodes) for h in one.hypotheses] == [(h.words, h.nodes) for h in other.hypotheses]
+    scores = [[*(h.score for h in found.hypotheses), found.best_path_score] for found in (one, other)]
+    assert scores[0] == pytest.approx(scores[1], rel=1e-9)
 
 
 def test_the_prior_makes_rare_labels_likelier() -> None:
@@ -123,7 +153,7 @@ def test_the_prior_makes_rare_labels_likelier() -> None:
     def best(priors: list[float] | None) -> tuple[int, ...]:
         search = BeamSearch(graph, None if priors is None else np.log(priors))
         search.step(log_probs)
-        return search.end()[0].words
+        return search.end().hypotheses[0].words
 
     assert best(None) == ()
     assert best([0.9, 0.09, 0.01]) == (2,)
@@ -178,15 +208,15 @@ def test_a_rare_word_is_found_where_its_context_makes_it_likely(monkeypatch: pyt
     heard[range(6), [1, 2, 0, 3, 2, 0]] = 0
     search = BeamSearch(Graph(tree, lm, BeamConfig()))
     search.step(heard)
-    assert [words[i] for i in search.end()[0].words] == ["hong", "kong"]
+    assert [words[i] for i in search.end().hypotheses[0].words] == ["hong", "kong"]
 
 
 def test_a_word_that_has_only_begun_is_left_out_at_the_end() -> None:
     tree = PrefixTree(Pronunciations.of([([1], 3), ([2, 2, 1], 4)]), 3)
     search = BeamSearch(Graph(tree, complete_model(2, 2, 0), BeamConfig(word_score=0.0)))
     search.step(np.log(np.array([[0.01, 0.98, 0.01], [0.98, 0.01, 0.01], [0.01, 0.01, 0.98]], np.float32)))
-    assert search.end()[0].words == (3,)
-    assert BeamSearch(Graph(tree, None, BeamConfig())).end()[0].words == ()
+    assert search.end().hypotheses[0].words == (3,)
+    assert BeamSearch(Graph(tree, None, BeamConfig())).end().hypotheses[0].words == ()
 
 
 def test_the_tree_knows_its_words_and_the_best_below_each_node() -> None:
@@ -297,7 +327,7 @@ def test_a_narrower_search_leaves_the_others_as_they_are() -> None:
     for decoder in (narrow(), factory()):
         assert isinstance(decoder, BeamDecoder)
         decoder.step(sound)
-        kept.append(len(decoder._search._beam.nodes))
+        kept.append(len(decoder._search._lanes._beam))
     assert kept[0] <= 3 < kept[1] <= 50
     greedy = DecoderFactory(LABELS, {}, DecoderOptions(), None)
     assert greedy.narrowed(3).config is None

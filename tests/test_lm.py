@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import lzma
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -191,7 +193,14 @@ class Hears:
     def with_decoding(self, options: DecoderOptions) -> Hears:
         return Hears(options)
 
-    def decode(self, outputs: list[dict[str, np.ndarray]]) -> Hears:
+    @contextmanager
+    def in_processes(self, n: int) -> Iterator[Hears]:
+        yield self
+
+    def decoding(self, outputs: list[dict[str, np.ndarray]]) -> Hears:
+        return self
+
+    def result(self) -> Hears:
         return self
 
     @property

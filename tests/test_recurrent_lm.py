@@ -6,16 +6,28 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
-from test_beam import EVERYTHING, complete_model, random_log_probs, word_scores
+import torch
+from test_beam import EVERYTHING, complete_model, random_log_probs, same, word_scores
 
 from asr import cli, pretrained
 from asr.decoding import language, recurrent
-from asr.decoding.beam import BeamConfig, BeamSearch, Graph, Phrase
+from asr.decoding.beam import BeamConfig, BeamSearch, Graph, Phrase, search_all
 from asr.decoding.decoder import DecoderOptions, find_language
 from asr.decoding.ngram import UNKNOWN, NGramModel, Order
 from asr.decoding.prefix_tree import PrefixTree, Pronunciations
-from asr.decoding.recurrent import Mixture, RecurrentModel
+from asr.decoding.recurrent import (
+    CELLS,
+    CONTEXT,
+    EMBEDDED,
+    HIDDEN,
+    NEXT_CELLS,
+    NEXT_HIDDEN,
+    Mixture,
+    RecurrentModel,
+    Rescoring,
+)
 from asr.errors import LanguageModelError, TrainingError, UsageError
 from asr.labels import Labels
 from asr.lm import perplexity
@@ -69,6 +81,35 @@ def test_it_remembers_what_came_before_and_its_probabilities_sum_to_one(learned:
         assert likely == set(expected.split())
 
 
+def test_a_text_has_the_same_state_in_whatever_company(learned: RecurrentModel) -> None:
+    texts = ["w0 w2", "w1 w2 w1", "w3 w0 w0 w1", "w2"]
+    states = np.concatenate([states_of(learned, text) for text in texts])
+    words = np.array([2, 3, 4, 5])
+    together = learned.step(states, words)
+    alone = [learned.step(states[i : i + 1], words[i : i + 1]) for i in range(len(texts))]
+    np.testing.assert_array_equal(together, np.concatenate(alone))
+
+
+def test_its_graph_computes_what_was_learned() -> None:
+    torch.manual_seed(0)
+    network = recurrent_lm.RecurrentNetwork(TINY, torch.zeros(8))
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.uniform_(-1, 1)
+    state = (torch.rand(1, 5, 16) - 0.5, torch.randn(1, 5, 16))
+    words = torch.tensor([[2], [7], [0], [1], [3]])
+    with torch.no_grad():
+        network.eval()
+        expected, (hidden, cells) = network(words, state)
+        embedded = network.embedding(words).transpose(0, 1).numpy()
+    session = onnxruntime.InferenceSession(recurrent_lm._graph(network))
+    inputs = dict(zip((EMBEDDED, HIDDEN, CELLS), (embedded, *(part.numpy() for part in state)), strict=True))
+    found = session.run([CONTEXT, NEXT_HIDDEN, NEXT_CELLS], inputs)
+    for ours, theirs in zip(found, (expected.transpose(0, 1), hidden, cells), strict=True):
+        np.testing.assert_allclose(ours, theirs.numpy(), atol=0.02)
+        assert np.abs(ours).max() > 0.5
+
+
 def test_a_mixture_expects_what_both_expect_and_shares_out_the_unknown(learned: RecurrentModel) -> None:
     lm = unigrams("w0", "w1", "w2", "w3", "never", "heard")
     alone, _ = perplexity(lm, SENTENCES[:2])
@@ -104,10 +145,31 @@ def test_a_search_with_it_equals_brute_force(
         return 0.7 * (sum(by_ngrams) + mixture.sentence_gain(words, by_ngrams)) - 0.4 * len(words)
 
     scores = word_scores(log_probs, spelled, weigh)
-    found = search.end(n_best=3)
+    found = search.end(n_best=3).hypotheses
     assert found[0].words == max(scores, key=lambda words: scores[words])
     # The graph rounds to 8 bits what it computes at once, and that is other words here.
     np.testing.assert_allclose([h.score for h in found], [scores[h.words] for h in found], atol=0.02)
+
+
+def test_side_by_side_searches_find_what_each_finds_alone(
+    learned: RecurrentModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Although texts that no hypothesis needs are forgotten again and again."""
+    monkeypatch.setattr(recurrent, "_FEWEST_STATES", 8)
+    kept: list[int] = []
+    keep = Rescoring.keep
+    monkeypatch.setattr(Rescoring, "keep", lambda self, texts: (kept.append(len(texts)), keep(self, texts)))
+    spelled = [([1, 2], 3), ([2], 3), ([1], 4), ([1], 5), ([1, 1], 6), ([2, 1], 7)]
+    tree, config = PrefixTree(Pronunciations.of(spelled), 3), BeamConfig(beam_size=30)
+    graph = Graph(tree, complete_model(5, 4, 0), config, recurrent=learned)
+    utterances = [random_log_probs(n, 3, n) for n in (30, 3, 50, 9, 21)]
+    for log_probs, together in zip(utterances, search_all(graph, utterances, n_best=3), strict=True):
+        alone = BeamSearch(graph)
+        alone.step(log_probs)
+        same(together, alone.end(3))
+    assert kept
+    without = search_all(Graph(tree, complete_model(5, 4, 0), config), utterances)
+    assert search_all(graph, utterances) != without
 
 
 def test_it_leaves_phrases_their_bonus(learned: RecurrentModel, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,14 +6,13 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import pytest
 
 from asr.decoding.decoder import DecoderFactory, DecoderOptions
 from asr.labels import Labels
-from asr.searches import Searches, n_processes, search_pool
+from asr.searches import Search, Searcher, n_processes, searcher_in_processes
 
 LABELS = Labels.of_kind("characters")
 needs_forks = pytest.mark.skipif(sys.platform != "linux", reason="needs forks")
@@ -25,9 +24,9 @@ def greedy() -> DecoderFactory:
 
 
 @pytest.fixture(scope="module")
-def pool(greedy: DecoderFactory) -> Iterator[ProcessPoolExecutor]:
-    with search_pool(greedy, 2) as processes:
-        yield processes
+def in_processes(greedy: DecoderFactory) -> Iterator[Searcher]:
+    with searcher_in_processes(greedy, 2) as searcher:
+        yield searcher
 
 
 def spelled(text: str) -> np.ndarray:
@@ -37,38 +36,49 @@ def spelled(text: str) -> np.ndarray:
     return log_probs
 
 
-def test_segments_come_in_the_order_of_their_searches(greedy: DecoderFactory) -> None:
-    searches = Searches(greedy)
-    for i, text in enumerate(("one", "", "two")):
-        searches.add(spelled(text), float(i))
-    first, second = searches.finish()
-    assert (first.text, second.text) == ("one", "two")
-    assert second.start == pytest.approx(2.0)
+def texts(searches: list[Search]) -> list[str]:
+    found = [search.result() for search in searches]
+    assert all(search.is_done() for search in searches)
+    return [segment.text if segment else "" for segment in found]
+
+
+def test_every_search_gets_its_own_segment(greedy: DecoderFactory) -> None:
+    searcher = Searcher(greedy)
+    searches = [searcher.add(spelled(text), float(i)) for i, text in enumerate(("one", "", "two"))]
+    assert not searches[2].is_done()  # it waits for others to go along with
+    assert texts(searches) == ["one", "", "two"]
+    segment = searches[2].result()
+    assert segment is not None and segment.start == pytest.approx(2.0)
 
 
 @needs_forks
-def test_processes_find_what_is_found_here(greedy: DecoderFactory, pool: ProcessPoolExecutor) -> None:
-    here, there = Searches(greedy), Searches(greedy, pool)
-    for i in range(100):  # more than may wait at once
-        for searches in (here, there):
-            searches.add(spelled(["one", "", "two", "six"][i % 4]), float(i))
-    assert there.finish() == here.finish()
-    assert len(there.finish()) == 75
+def test_processes_find_what_is_found_here(greedy: DecoderFactory, in_processes: Searcher) -> None:
+    words = [["one", "", "two", "six"][i % 4] for i in range(700)]  # more than may wait at once
+    here, there = (
+        [searcher.add(spelled(word), float(i)) for i, word in enumerate(words)]
+        for searcher in (Searcher(greedy), in_processes)
+    )
+    assert texts(there) == texts(here) == words
 
 
 @needs_forks
-def test_an_error_in_a_process_is_raised_here(greedy: DecoderFactory, pool: ProcessPoolExecutor) -> None:
-    searches = Searches(greedy, pool)
-    searches.add(np.zeros((3, 0), np.float32), 0.0)
-    with pytest.raises(ValueError):
-        searches.finish()
+def test_an_error_is_raised_where_its_segment_is_asked_for(
+    greedy: DecoderFactory, in_processes: Searcher
+) -> None:
+    all_heard = spelled("one"), np.zeros((3, 0), np.float32), spelled("two")
+    for searcher in (Searcher(greedy), in_processes):
+        good, bad, late = (searcher.add(heard, 0.0) for heard in all_heard)
+        with pytest.raises(ValueError):
+            bad.result()
+        assert texts([good, late]) == ["one", "two"]
 
 
 @needs_forks
-def test_processes_leave_ctrl_c_to_the_one_that_waits(pool: ProcessPoolExecutor) -> None:
-    worker = pool.submit(os.getpid).result()
+def test_processes_leave_ctrl_c_to_the_one_that_waits(in_processes: Searcher) -> None:
+    assert in_processes._pool is not None
+    worker = in_processes._pool.submit(os.getpid).result()
     os.kill(worker, signal.SIGINT)
-    assert pool.submit(int).result() == 0
+    assert in_processes._pool.submit(int).result() == 0
 
 
 @needs_forks

@@ -619,7 +619,7 @@ def test_confidence_is_shown_in_colour_on_a_terminal_only(monkeypatch, capsys, i
         ([61], [], [3]),
         ([2, 2], [], [3]),
         ([2, 2], ["--threads", "2"], [2]),
-        ([61], ["--threads", "1"], []),
+        ([61], ["--threads", "1"], [1]),
     ],
 )
 def test_processes_search_when_there_is_much(

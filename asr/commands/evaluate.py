@@ -42,11 +42,12 @@ def run(args: argparse.Namespace) -> ExitStatus:
 
     from asr.evaluation import error_report, evaluate
     from asr.labels import Lexicon
+    from asr.searches import n_processes
 
     lexicon = Lexicon.load(args.lexicon) if args.lexicon else None
     recognizer = load_recognizer(args)
     with _progress(len(utterances), quiet=args.quiet) as on_progress:
-        evaluation = evaluate(recognizer, utterances, lexicon, on_progress)
+        evaluation = evaluate(recognizer, utterances, lexicon, on_progress, n_processes(args.threads))
     if args.errors:
         try:
             with open(args.errors, "w", encoding="utf-8") as file:

@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 _SELF_NAMING = frozenset({"json", "jsonl", "ctm"})
 
 _MUCH_SECONDS = 60.0  # of audio: more is worth the time that processes take to begin
-_MOST_WAITING = 8  # recordings whose search may be under way while the next goes through the network
+_MOST_WAITING = 128  # recordings whose search may be under way while the next goes through the network
 
 _EXAMPLES = """\
 examples:
@@ -390,14 +390,13 @@ def _load(args: argparse.Namespace, *, is_much: bool) -> Iterator[Recognizer]:
     begin = time.perf_counter()
     recognizer = load_recognizer(args)
     logger.info("model %s loaded in %.2f s", recognizer.name, time.perf_counter() - begin)
+    if not is_much:
+        yield recognizer
+        return
     from asr.searches import n_processes
 
-    n = n_processes(args.threads) if is_much else 1
-    if n == 1:
-        yield recognizer
-    else:
-        with recognizer.in_processes(n) as faster:
-            yield faster
+    with recognizer.in_processes(n_processes(args.threads)) as faster:
+        yield faster
 
 
 @dataclass(frozen=True)

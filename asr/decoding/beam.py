@@ -4,8 +4,9 @@ A hypothesis is a place in the prefix tree of the lexicon and a state of the lan
 probabilities, of ending in a blank and of ending in its last label, because the CTC rule for repeated
 labels treats them differently. Of hypotheses that meet in the same place and state, those of the same
 words are added up, and the likeliest words go on, for the future treats them all alike. All hypotheses of
-a frame are advanced together as arrays. A recurrent language model sees the words that have lived for some
-frames, many at once, and corrects their hypotheses' scores.
+a frame are advanced together as arrays, those of several utterances too: few hypotheses take as long as
+many. A recurrent language model sees the words that have lived for some frames, many at once, and corrects
+their hypotheses' scores.
 
 Sources: Graves et al. 2006 and Hannun et al. 2014 (prefix search with a language model), Ortmanns et al.
 1996 (look-ahead), Miao et al. 2015 (division by the labels' prior probabilities).
@@ -13,13 +14,16 @@ Sources: Graves et al. 2006 and Hannun et al. 2014 (prefix search with a languag
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp, log
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from asr.decoding.frames import Block, Frames
+from asr.decoding.hypotheses import Hypotheses, lane_starts, merged, text_after
 from asr.decoding.lookahead import BigramLookAhead, LookAhead, UnigramLookAhead
 from asr.decoding.ngram import END, UNKNOWN, NGramModel
 from asr.decoding.prefix_tree import MAX_LABELS, PrefixTree
@@ -32,10 +36,9 @@ _BITS = np.uint64(1) << np.arange(MAX_LABELS, dtype=np.uint64)  # of each label 
 _ONE = np.uint64(1)
 _LEEWAY = 1.0  # for hypotheses that a context may make better than they look without it
 _DEEPEST = 6  # words that agreement() looks back
-_HASH_FACTOR = np.int64(0x5851F42D4C957F2D)  # of a linear congruential generator (Knuth, MMIX)
-_RESCORED_FRAMES = 4  # from one correction by the recurrent model to the next
+_RESCORED_FRAMES = 4  # that may bring a label, from one correction by the recurrent model to the next
 _NEAR = 6.0  # to the best, in logarithms: hypotheses whose end the recurrent model sees
-_TEXT_BITS = np.uint64(24)  # of a hash that tells hypotheses apart; the others tell their places
+_N_LANES = 32  # utterances searched side by side
 
 
 class LanguageModel(Protocol):
@@ -84,52 +87,6 @@ class Hypothesis:
     words: tuple[int, ...]
     nodes: tuple[int, ...]
     score: float
-
-
-@dataclass(frozen=True)
-class _Beam:
-    """Hypotheses, columns of arrays: probability of ending in a blank and in a label, by a common factor;
-    look-ahead in both, a logarithm; and ids, (5, n) integers whose rows have names below."""
-
-    blank: np.ndarray
-    label: np.ndarray
-    ahead: np.ndarray
-    ids: np.ndarray
-
-    @property
-    def texts(self) -> np.ndarray:
-        """Hashes of the words so far."""
-        return self.ids[0]
-
-    @property
-    def states(self) -> np.ndarray:
-        """Of the language model."""
-        return self.ids[1]
-
-    @property
-    def last_words(self) -> np.ndarray:
-        """Those of the states."""
-        return self.ids[2]
-
-    @property
-    def nodes(self) -> np.ndarray:
-        """Of the prefix tree."""
-        return self.ids[3]
-
-    @property
-    def history(self) -> np.ndarray:
-        """The last words' places in the search's history."""
-        return self.ids[4]
-
-    @property
-    def total(self) -> np.ndarray:
-        """Probability of each hypothesis, however it ends."""
-        return self.blank + self.label
-
-    def take(self, columns: np.ndarray) -> _Beam:
-        return _Beam(
-            self.blank[columns], self.label[columns], self.ahead[columns], self.ids.take(columns, axis=1)
-        )
 
 
 @dataclass(frozen=True)
@@ -200,94 +157,204 @@ class Graph:
         return scores, following, self.lm.last_words(following)
 
 
+class Found(NamedTuple):
+    """What a search found: the likeliest word sequences, the best first, and the score of the likeliest
+    labels, allowed by the graph or not."""
+
+    hypotheses: list[Hypothesis]
+    best_path_score: float
+
+
 class BeamSearch:
     """One search: step() with consecutive frames, best() at any time, end() for the result."""
 
     def __init__(self, graph: Graph, log_priors: np.ndarray | None = None) -> None:
         """log_priors: (labels,) natural logs, subtracted with the configured weight."""
+        self._config = graph.config
+        self._bias = _bias(graph, log_priors)
+        self._lanes = _Lanes(graph)
+        self._lanes.begin(0)
+        self._n_blanks = 0
+        self._best_path_score = 0.0
+
+    @np.errstate(divide="ignore")  # the logarithm of probability 0
+    def step(self, log_probs: np.ndarray) -> None:
+        """Advance over (frames, labels) natural log posteriors."""
+        config = self._config
+        frames = Frames.of(log_probs, self._bias, config.label_beam, config.certain_blank, self._n_blanks)
+        self._n_blanks = frames.n_blanks
+        self._best_path_score += frames.best_path_score
+        self._lanes.weigh(frames.factor)
+        self._lanes.go_on(frames.block())
+        if frames.has_run[-1]:
+            self._lanes.stay(frames.held[-1:], frames.carried[-1:])
+
+    def best(self) -> Hypothesis:
+        """The likeliest words so far; a word that has only begun is not among them."""
+        return self._lanes.best()
+
+    def agreement(self) -> list[float]:
+        """Of each word of best(), the share of all probability whose hypotheses have the same words up to it.
+
+        A hypothesis that is still inside a word does not have it. Older words than the last few count as
+        agreed on.
+        """
+        return self._lanes.agreement()
+
+    def end(self, n_best: int = 1) -> Found:
+        """The search is then over."""
+        self._lanes.rescore()
+        return Found(self._lanes.end(0, n_best), self._best_path_score)
+
+
+@np.errstate(divide="ignore")
+def search_all(
+    graph: Graph,
+    utterances: Sequence[np.ndarray],
+    log_priors: np.ndarray | None = None,
+    n_best: int = 1,
+) -> list[Found]:
+    """What a search of each utterance, (frames, labels) natural log posteriors, finds.
+
+    They are searched side by side, yet each as it would be alone: another begins in the place of one that is
+    over when the recurrent model sees the words of all.
+    """
+    config, bias = graph.config, _bias(graph, log_priors)
+    found: dict[int, Found] = {}
+    lanes = _Lanes(graph)
+    under_way: list[tuple[int, float, deque[Block]]] = []  # utterance, its best path's score, what is to come
+    waiting = deque(enumerate(utterances))
+    while waiting or under_way:
+        while waiting and len(under_way) < _N_LANES:
+            number, log_probs = waiting.popleft()
+            frames = Frames.of(log_probs, bias, config.label_beam, config.certain_blank)
+            under_way.append((number, frames.best_path_score, deque(frames.blocks(_RESCORED_FRAMES))))
+            lanes.begin(number)
+            lanes.weigh(frames.factor)
+        lanes.go_on(Block.beside([blocks.popleft() for _, _, blocks in under_way]))
+        if over := [lane for lane, (_, _, blocks) in enumerate(under_way) if not blocks]:
+            for lane in over:
+                number, best_path_score, _ = under_way[lane]
+                found[number] = Found(lanes.end(lane, n_best), best_path_score)
+            lanes.drop(over)
+            under_way = [each for each in under_way if each[2]]
+    return [found[number] for number in range(len(utterances))]
+
+
+def _bias(graph: Graph, log_priors: np.ndarray | None) -> np.ndarray:
+    """(labels,) what is subtracted from the labels' log-probabilities."""
+    bias = np.zeros(graph.tree.n_labels, np.float32)
+    return bias if log_priors is None else bias + np.float32(graph.config.prior_weight) * log_priors
+
+
+class _Lanes:
+    """Hypotheses of searches side by side, advanced together, and the history of their words."""
+
+    def __init__(self, graph: Graph) -> None:
         self._graph = graph
-        self._bias = np.zeros(graph.tree.n_labels, np.float32)
-        if log_priors is not None:
-            self._bias += graph.config.prior_weight * log_priors
-        start = np.full(1, 0 if graph.lm is None else graph.lm.start)
-        last_word = -1 if graph.lm is None else graph.lm.last_words(start)[0]
-        self._beam = _Beam(
-            blank=np.ones(1),
-            label=np.zeros(1),
-            ahead=np.zeros(1, np.float32),
-            ids=np.array([[0], [start[0]], [last_word], [BLANK], [-1]]),
-        )
-        self._factor = 0.0  # common to the beam's probabilities, its logarithm
-        self.best_path_score = 0.0  # of the likeliest labels so far, allowed by the graph or not
-        self._words = np.zeros((4, 1024), np.int64)  # the history: words, nodes, previous entries, hashes
+        self._beam = Hypotheses(np.zeros(0), np.zeros(0), np.zeros(0, np.float32), np.zeros((6, 0), np.int64))
+        self._starts = np.zeros(1, np.int64)  # where each lane begins in it, and its end
+        self._factors = np.zeros(0)  # of each lane, common to its probabilities, their logarithms
+        self._gaps = np.zeros(0)  # of each lane, between the best hypothesis and the worst kept
+        self._salts = np.zeros(0, np.int64)  # of each lane, what makes hashes its own
+        # The history: words, nodes, previous entries, hashes of the texts so far, and others that utterances
+        # do not share. A lane's first entry, which is no word, precedes itself.
+        self._words = np.zeros((5, 1024), np.int64)
         self._scores = np.zeros((2, 1024), np.float32)  # theirs as Graph.score() has it, and what is gained
         self._n_words = 0  # entries that there are
         self._rescoring = None if graph.mixture is None else Rescoring(graph.mixture)
         self._n_rescored = 0  # entries that it has seen
         self._n_since = 0  # frames since then
-        self._gap = np.inf  # between the best hypothesis and the worst kept
 
-    @np.errstate(divide="ignore")  # the logarithm of probability 0
-    def step(self, log_probs: np.ndarray) -> None:
-        """Advance over (frames, labels) natural log posteriors."""
-        config = self._graph.config
-        skipped = log_probs[:, BLANK] >= np.log(config.certain_blank)
-        scores = log_probs.astype(np.float32) - self._bias
-        best = scores.max(-1)
-        self.best_path_score += float(best.sum())
-        n_tried = min(config.label_beam, scores.shape[1] - 1)
-        tried = np.sort(np.argpartition(-scores[:, 1:], n_tried - 1)[:, :n_tried] + 1)
-        scores -= best[:, None]
-        probabilities = np.exp(scores.astype(np.float64))
-        columns = zip(probabilities, scores, tried, skipped, best.tolist(), strict=True)
-        for frame, of_labels, labels, skip, factor in columns:
-            self._factor += factor
-            if skip:
-                self._stay(frame)
-            else:
-                self._advance(frame, of_labels, labels)
-            self._n_since += 1
-            if self._n_since >= _RESCORED_FRAMES:
-                self._rescore()
+    def __len__(self) -> int:
+        return len(self._factors)
 
-    def _stay(self, frame: np.ndarray) -> None:
-        """By one frame that brings no new label."""
-        blank, label = self._staying(frame)
-        best = float((blank + label).max())
-        self._factor += log(best)
-        self._beam = _Beam(blank / best, label / best, self._beam.ahead, self._beam.ids)
+    def begin(self, number: int) -> None:
+        """A new lane, when there is none or the recurrent model has just seen all words. number: its own."""
+        lm = self._graph.lm
+        state = np.full(1, 0 if lm is None else lm.start)
+        last_word = np.full(1, -1) if lm is None else lm.last_words(state)
+        zero = np.zeros(1, np.int64)
+        text, salt = zero, text_after(zero + number, zero)
+        entry = self._remember((zero, zero + BLANK, zero + self._n_words, text, text ^ salt), (zero, zero))
+        self._n_rescored = self._n_words
+        ids = np.stack([text, state, last_word, zero + BLANK, entry, zero + len(self)])
+        first = Hypotheses(np.ones(1), np.zeros(1), np.zeros(1, np.float32), ids)
+        self._set(Hypotheses.joined([self._beam, first]), len(self) + 1)
+        self._factors = np.append(self._factors, 0.0)
+        self._gaps = np.append(self._gaps, np.inf)
+        self._salts = np.append(self._salts, salt)
 
-    def _staying(self, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Probabilities of ending in a blank and in a label after a frame without a new label."""
+    def drop(self, over: Sequence[int]) -> None:
+        """Forget lanes; those after them move up."""
+        kept = np.setdiff1d(np.arange(len(self)), over)
+        beam = self._beam.take(np.isin(self._beam.lanes, kept).nonzero()[0])
+        beam.lanes[:] = kept.searchsorted(beam.lanes)
+        self._factors, self._gaps, self._salts = self._factors[kept], self._gaps[kept], self._salts[kept]
+        self._set(beam, len(kept))
+
+    def _set(self, beam: Hypotheses, n_lanes: int) -> None:
+        self._beam, self._starts = beam, lane_starts(beam.lanes, n_lanes)
+
+    def weigh(self, factor: float) -> None:
+        """Multiply all probabilities of the last lane; a logarithm."""
+        self._factors[-1] += factor
+
+    def stay(self, held: np.ndarray, carried: np.ndarray) -> None:
+        """By frames that bring no new label, as Frames has them, (lanes, labels)."""
         beam = self._beam
-        return beam.total * frame[BLANK], beam.label * frame[self._graph.tree.labels[beam.nodes]]
+        at = self._last_labels()
+        self._reweigh(beam.blank + beam.label * carried.ravel()[at], beam.label * held.ravel()[at])
 
-    def _advance(self, frame: np.ndarray, scores: np.ndarray, tried: np.ndarray) -> None:
-        """By one frame, (labels,) probabilities and their logarithms; tried: the labels that may follow."""
-        beam, tree, config = self._beam, self._graph.tree, self._graph.config
-        blank, label = self._staying(frame)
-        total, staying = np.log(beam.total), np.log(blank + label)
-        rows, new, nodes = self._extensions(total, staying, scores, tried)
-        ahead = self._graph.look_ahead(beam.last_words[rows], nodes)
+    def _reweigh(self, blank: np.ndarray, label: np.ndarray) -> None:
+        """Other probabilities for the same hypotheses."""
+        beam = self._beam
+        best = np.maximum.reduceat(blank + label, self._starts[:-1])
+        self._factors += np.log(best)
+        factors = best[beam.lanes]
+        self._beam = Hypotheses(blank / factors, label / factors, beam.ahead, beam.ids)
+
+    def _last_labels(self) -> np.ndarray:
+        """Where each hypothesis finds its last label among (lanes, labels)."""
+        tree = self._graph.tree
+        return self._beam.lanes * tree.n_labels + tree.labels[self._beam.nodes]
+
+    def go_on(self, block: Block) -> None:
+        """Over its frames, one a lane at a time."""
+        for i in range(len(block.scores)):
+            if block.has_run[i].any():
+                self.stay(block.held[i], block.carried[i])
+            self._advance(block.probabilities[i], block.scores[i], block.tried[i])
+
+    def _advance(self, probabilities: np.ndarray, scores: np.ndarray, tried: np.ndarray) -> None:
+        """By one frame a lane, (lanes, labels) as Frames has them; tried: (lanes, k)."""
+        beam, tree, graph = self._beam, self._graph.tree, self._graph
+        total = beam.total
+        blank = total * probabilities[beam.lanes, BLANK]
+        label = beam.label * probabilities.ravel()[self._last_labels()]
+        total, staying = np.log(total), np.log(blank + label)
+        rows, lanes, new, nodes = self._extensions(total, staying, scores, tried)
+        ahead = graph.look_ahead(beam.last_words[rows], nodes)
         extended = total[rows]
         repeated = (new == tree.labels[beam.nodes[rows]]).nonzero()[0]
         extended[repeated] = np.log(beam.blank[rows[repeated]])
-        extended += scores[new] + (ahead - beam.ahead[rows])
-        scored = np.concatenate([staying, extended])
-        floor = _floor(scored, config)
-        self._gap = scored.max() - floor
-        kept = (extended > floor).nonzero()[0]
-        rows, nodes, extended, ahead = rows[kept], nodes[kept], extended[kept], ahead[kept]
+        extended += scores[lanes, new] + (ahead - beam.ahead[rows])
+        best, floors = self._floors(staying, extended, lanes)
+        self._gaps = best - floors
+        kept = (extended > floors[lanes]).nonzero()[0]
+        rows, lanes, nodes = rows[kept], lanes[kept], nodes[kept]
+        extended, ahead = extended[kept], ahead[kept]
         before = extended - ahead
-        ended, words = self._word_ends(nodes, extended, floor)
-        word_scores, states, last_words = self._graph.score(beam.states[rows[ended]], words)
-        texts = beam.texts[rows[ended]] * _HASH_FACTOR + words + 1
-        gained = np.zeros(len(texts), np.float32) if self._rescoring is None else self._rescoring.known(texts)
-        if self._graph.lm is None:
+        ended, words = self._word_ends(nodes, extended, floors[lanes])
+        word_scores, states, last_words = graph.score(beam.states[rows[ended]], words)
+        texts = text_after(beam.texts[rows[ended]], words)
+        own = texts ^ self._salts[lanes[ended]]
+        gained = np.zeros(len(own), np.float32) if self._rescoring is None else self._rescoring.known(own)
+        if graph.lm is None:
             states = texts  # nothing else tells the hypotheses apart
         # What stays, what goes on by a label, and from where words end back to a root, once for each word.
         n_staying, n = len(staying), len(staying) + len(rows)
-        candidates = _Beam(
+        candidates = Hypotheses(
             blank=np.concatenate([blank, np.zeros(len(rows) + len(ended))]),
             label=np.concatenate([label, np.exp(extended), np.exp(before[ended] + word_scores + gained)]),
             ahead=np.concatenate([beam.ahead, ahead, np.zeros(len(ended), np.float32)]),
@@ -298,16 +365,23 @@ class BeamSearch:
         candidates.nodes[n_staying:n] = nodes
         candidates.nodes[n:] = tree.labels[nodes[ended]]
         candidates.texts[n:], candidates.states[n:], candidates.last_words[n:] = texts, states, last_words
-        survivors, chosen, best = _merge(candidates, len(tree), config)
-        self._factor += log(best)
+        config = graph.config
+        survivors, chosen, best = merged(
+            candidates, len(tree), len(self), exp(-config.threshold), config.beam_size
+        )
+        self._factors += np.log(best)
         # Only words that survive enter the history.
         with_word = (chosen >= n).nonzero()[0]
         entries = chosen[with_word] - n
-        previous, texts = survivors.history[with_word], survivors.texts[with_word]
+        previous, texts, own = survivors.history[with_word], texts[entries], own[entries]
         survivors.history[with_word] = self._remember(
-            (words[entries], nodes[ended[entries]], previous, texts), (word_scores[entries], gained[entries])
+            (words[entries], nodes[ended[entries]], previous, texts, own),
+            (word_scores[entries], gained[entries]),
         )
-        self._beam = survivors
+        self._set(survivors, len(self))
+        self._n_since += 1
+        if self._n_since >= _RESCORED_FRAMES:
+            self.rescore()
 
     def _remember(self, columns: Sequence[np.ndarray], scores: Sequence[np.ndarray]) -> np.ndarray:
         """Add words to the history, as _words and _scores have them; the entries they get."""
@@ -321,11 +395,11 @@ class BeamSearch:
         self._n_words = end
         return entries
 
-    def _rescore(self) -> None:
+    def rescore(self) -> None:
         """Let the recurrent model see the new words of all hypotheses."""
+        first, self._n_rescored, self._n_since = self._n_rescored, self._n_words, 0
         if self._rescoring is None:
             return
-        first, self._n_rescored, self._n_since = self._n_rescored, self._n_words, 0
         # What was known when the words were found is in the scores of the hypotheses.
         known = self._scores[1, first : self._n_words] != 0
         if known.all():
@@ -343,62 +417,88 @@ class BeamSearch:
             gains[entries - first] = own + gains[np.maximum(previous[entries], first - 1) - first]
         factors = np.ones(len(history))
         factors[recent] = np.exp(gains[history[recent] - first])
-        blank, label = self._beam.blank * factors, self._beam.label * factors
-        best = float((blank + label).max())
-        self._factor += log(best)
-        self._beam = _Beam(blank / best, label / best, self._beam.ahead, self._beam.ids)
+        self._reweigh(self._beam.blank * factors, self._beam.label * factors)
+        if self._rescoring.is_full:
+            needed = np.unique(self._beam.history)
+            self._rescoring.keep(self._words[3, np.concatenate([needed, previous[needed]])])
 
     def _gain(self, entries: np.ndarray) -> np.ndarray:
         """(n,) what the recurrent model adds to the scores of words of the history."""
         assert self._rescoring is not None
         graph = self._graph
-        words, _, previous, texts = self._words[:, entries]
+        words, _, previous, _, own = self._words[:, entries]
         log_probs = (self._scores[0, entries] - graph.config.word_score) / graph.config.lm_weight
         in_model = graph.in_model(words)
         before = self._texts_until(previous)
         gain = graph.config.lm_weight * self._rescoring.gain(before, in_model, log_probs)
         gain[in_model != words] = 0  # phrases have bonuses instead
-        self._rescoring.remember(texts, gain)
+        self._rescoring.remember(own, gain)
         return gain
 
     def _texts_until(self, entries: np.ndarray) -> np.ndarray:
         """Hashes of the texts that end in entries of the history, whose states are then there."""
         assert self._rescoring is not None
-        words, _, previous, texts = np.where(entries >= 0, self._words[:, entries], 0)
-        before = np.where(previous >= 0, self._words[3, previous], 0)
-        self._rescoring.extend(texts, before, self._graph.in_model(words))
+        words, _, previous, texts, _ = self._words[:, entries]
+        self._rescoring.extend(texts, self._words[3, previous], self._graph.in_model(words))
         return texts
 
     def _extensions(
         self, total: np.ndarray, staying: np.ndarray, scores: np.ndarray, tried: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Hypotheses, by which label each goes on, and the nodes there: what may be worth scoring.
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Hypotheses, their lanes, by which label each goes on, and the nodes there: what may be worth
+        scoring.
 
         total, staying: (hypotheses,) logarithms, before the frame and after it without a new label.
         """
         beam, tree, config = self._beam, self._graph.tree, self._graph.config
         # Look-ahead makes a hypothesis worse, but for words with a bonus, so many need not be looked at.
-        hopeless = staying.max() - min(config.threshold, _MARGIN * self._gap + 0.5) - self._graph.most_gained
+        best = np.maximum.reduceat(staying, self._starts[:-1])
+        gaps = np.minimum(config.threshold, _MARGIN * self._gaps + 0.5)
+        least = (best - gaps - self._graph.most_gained)[:, None] - np.take_along_axis(scores, tried, 1)
         children, bits = tree.children[beam.nodes], _BITS[tried]
-        is_child = children[:, None] & bits != 0
-        is_child &= total[:, None] > hopeless - scores[tried]
+        is_child = (children[:, None] & bits[beam.lanes]) != 0
+        is_child &= total[:, None] > least[beam.lanes]
         places = is_child.ravel().nonzero()[0]
-        rows = places // len(tried)
-        columns = places - rows * len(tried)
-        new = tried[columns]
-        below = children[rows] & (bits[columns] - _ONE)
+        n_tried = tried.shape[1]
+        rows = places // n_tried
+        lanes = beam.lanes[rows]
+        columns = places + (lanes - rows) * n_tried
+        new = tried.ravel()[columns]
+        below = children[rows] & (bits.ravel()[columns] - _ONE)
         nodes = tree.first_child[beam.nodes][rows] + np.bitwise_count(below)
         # Looking ahead without context costs little, and tells most of those that will not be kept.
         without_context = self._graph.look_ahead.without_context
-        expected = (total - without_context[beam.nodes])[rows] + scores[new] + without_context[nodes]
-        floor = _floor(np.concatenate([staying, expected]), config)
-        kept = (expected > floor - _LEEWAY).nonzero()[0]
-        return rows[kept], new[kept], nodes[kept]
+        expected = (total - without_context[beam.nodes])[rows] + scores[lanes, new] + without_context[nodes]
+        _, floors = self._floors(staying, expected, lanes)
+        kept = (expected > (floors - _LEEWAY)[lanes]).nonzero()[0]
+        return rows[kept], lanes[kept], new[kept], nodes[kept]
+
+    def _floors(
+        self, staying: np.ndarray, extended: np.ndarray, lanes: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Of each lane, the best of the scores of hypotheses and what those worth keeping exceed.
+
+        staying: (hypotheses,); extended: (n,) with their lanes, in order.
+        """
+        config = self._graph.config
+        best = np.maximum.reduceat(staying, self._starts[:-1])
+        np.maximum.at(best, lanes, extended)
+        floors = best - config.threshold
+        if len(staying) + len(extended) > config.beam_size:
+            ends = lane_starts(lanes, len(self))
+            counts = np.diff(self._starts) + np.diff(ends)
+            for lane in (counts > config.beam_size).nonzero()[0]:
+                scores = np.concatenate(
+                    [staying[slice(*self._starts[lane : lane + 2])], extended[slice(*ends[lane : lane + 2])]]
+                )
+                scores.partition(-config.beam_size)
+                floors[lane] = max(floors[lane], scores[-config.beam_size])
+        return best, floors
 
     def _word_ends(
-        self, nodes: np.ndarray, extended: np.ndarray, floor: float
+        self, nodes: np.ndarray, extended: np.ndarray, floors: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Which of the nodes end words that may score above the floor, and these words.
+        """Which of the nodes end words that may score above the floors, and these words.
 
         extended: (nodes,) scores with look-ahead, of which each word is expected to have the share that it
         has without context.
@@ -408,52 +508,47 @@ class BeamSearch:
         n_words = tree.first_word[nodes + 1] - first_word
         ended = np.arange(len(nodes)).repeat(n_words)
         words = tree.words[joined_ranges(first_word, n_words)]
-        shared = extended - self._graph.look_ahead.without_context[nodes]
-        kept = (shared[ended] + self._graph.alone[words] > floor).nonzero()[0]
+        lacking = floors - extended + self._graph.look_ahead.without_context[nodes]
+        kept = (self._graph.alone[words] > lacking[ended]).nonzero()[0]
         return ended[kept], words[kept]
 
     def best(self) -> Hypothesis:
-        """The likeliest words so far; a word that has only begun is not among them."""
+        """Of the only lane, the likeliest words so far; a word that has only begun is not among them."""
         row = self._best_row()
-        return self._hypothesis(int(self._beam.history[row]), log(self._beam.total[row]) + self._factor)
+        score = log(self._beam.total[row]) + float(self._factors[0])
+        return self._hypothesis(int(self._beam.history[row]), score)
 
     def _best_row(self) -> int:
         """The likeliest hypothesis; of equally likely ones that with the latest word."""
         return int(np.lexsort((self._beam.history, self._beam.total))[-1])
 
     def agreement(self) -> list[float]:
-        """Of each word of best(), the share of all probability whose hypotheses have the same words up to it.
-
-        A hypothesis that is still inside a word does not have it. Older words than the last few count as
-        agreed on.
-        """
+        """Of the only lane, as BeamSearch has it."""
         total = self._beam.total
         share = total / total.sum()
         entries = self._entries(int(self._beam.history[self._best_row()]))
         agreed = [1.0] * len(entries)
         if not entries:
             return agreed
-        _, _, previous, texts = self._words
+        _, _, previous, texts, _ = self._words
         recent = range(max(0, len(entries) - _DEEPEST), len(entries))
         for i in recent:
             agreed[i] = 0.0
         history = self._beam.history
         while history.max() >= entries[recent[0]]:  # an entry's number is larger than that of any before it
-            passed = np.where(history >= 0, texts[history], 0)
+            passed = texts[history]
             for i in recent:
                 agreed[i] += float(share[passed == texts[entries[i]]].sum())
-            history = np.where(history >= 0, previous[history], -1)
+            history = previous[history]
         return [min(share, 1.0) for share in agreed]
 
-    def end(self, n_best: int = 1) -> list[Hypothesis]:
-        """The likeliest word sequences, the best first; the search is then over."""
-        self._rescore()
-        beam = self._beam
-        at_word_end = np.flatnonzero(beam.nodes < self._graph.tree.n_labels)
+    def end(self, lane: int, n_best: int) -> list[Hypothesis]:
+        """The likeliest word sequences of a lane that is over, the best first."""
+        beam = self._beam.take(slice(*self._starts[lane : lane + 2]))
+        at_word_end = (beam.nodes < self._graph.tree.n_labels).nonzero()[0]
         if len(at_word_end):  # else every hypothesis is inside a word: its beginning is dropped
             beam = beam.take(at_word_end)
-        with np.errstate(divide="ignore"):
-            total = np.log(beam.total) + self._factor
+        total = np.log(beam.total) + self._factors[lane]
         if self._graph.lm is not None:
             end = np.full(len(total), END)
             log_probs, _ = self._graph.lm.score(beam.states, end)
@@ -477,57 +572,9 @@ class BeamSearch:
         return Hypothesis(tuple(words), tuple(nodes), score)
 
     def _entries(self, entry: int) -> list[int]:
-        """The history that ends in an entry, in order."""
+        """The words of a history that ends in an entry, in order."""
         entries = []
-        while entry >= 0:
+        while (before := int(self._words[2, entry])) != entry:
             entries.append(entry)
-            entry = int(self._words[2, entry])
+            entry = before
         return entries[::-1]
-
-
-def _merge(candidates: _Beam, n_nodes: int, config: BeamConfig) -> tuple[_Beam, np.ndarray, float]:
-    """The best hypotheses in relation to the best of them, of each the candidate whose history it takes,
-    and the best one's probability."""
-    # One sort for both: hypotheses of one place share their upper bits, and those of the same words all.
-    places = (candidates.states * n_nodes + candidates.nodes) * _HASH_FACTOR
-    texts = (candidates.texts * _HASH_FACTOR).view(np.uint64) >> (np.uint64(64) - _TEXT_BITS)
-    keys = places.view(np.uint64) ^ texts
-    order = keys.argsort()
-    keys = keys[order]
-    firsts = _starts(keys)
-    blank = np.add.reduceat(candidates.blank[order], firsts)
-    label = np.add.reduceat(candidates.label[order], firsts)
-    total = blank + label
-    best = float(total.max())
-    kept = (total > best * exp(-config.threshold)).nonzero()[0]
-    groups = _starts(keys[firsts[kept]] >> _TEXT_BITS)
-    if len(groups) < len(kept):
-        scores = total[kept]
-        sizes = np.append(groups[1:], len(kept)) - groups
-        kept = kept[scores == np.maximum.reduceat(scores, groups).repeat(sizes)]
-    if len(kept) > config.beam_size:
-        kept = kept[total[kept].argpartition(-config.beam_size)[-config.beam_size :]]
-    chosen = order[firsts[kept]]
-    survivors = _Beam(
-        blank[kept] / best,
-        label[kept] / best,
-        candidates.ahead[chosen],
-        candidates.ids.take(chosen, axis=1),
-    )
-    return survivors, chosen, best
-
-
-def _floor(scores: np.ndarray, config: BeamConfig) -> float:
-    """What the scores of hypotheses worth keeping exceed; it changes the order of the scores."""
-    floor = scores.max() - config.threshold
-    if len(scores) > config.beam_size:
-        scores.partition(-config.beam_size)
-        floor = max(floor, scores[-config.beam_size])
-    return float(floor)
-
-
-def _starts(ordered: np.ndarray) -> np.ndarray:
-    """Where each run of equal values begins."""
-    differs = np.ones(len(ordered), bool)
-    np.not_equal(ordered[1:], ordered[:-1], out=differs[1:])
-    return differs.nonzero()[0]

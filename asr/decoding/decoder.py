@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, fields, replace
 from itertools import islice, product
@@ -15,7 +15,16 @@ from asr import align
 from asr.align import Span
 from asr.decoding import language as languages
 from asr.decoding import recurrent as recurrents
-from asr.decoding.beam import BeamConfig, BeamSearch, Graph, Hypothesis, LanguageModel, Phrase
+from asr.decoding.beam import (
+    BeamConfig,
+    BeamSearch,
+    Found,
+    Graph,
+    Hypothesis,
+    LanguageModel,
+    Phrase,
+    search_all,
+)
 from asr.decoding.grammar import GrammarModel
 from asr.decoding.greedy import GreedyDecoder, best_path
 from asr.decoding.hotwords import HotWord
@@ -25,7 +34,7 @@ from asr.decoding.prefix_tree import PrefixTree, Pronunciations
 from asr.decoding.recurrent import RecurrentModel
 from asr.errors import LanguageModelError, UsageError
 from asr.labels import BLANK, SPACE_SYMBOL, Labels
-from asr.transcript import Alternative, Word
+from asr.transcript import Alternative, Segment, Word
 
 Pronounce = Callable[[str], Sequence[Sequence[str]]]  # a word's likeliest pronunciations in phones
 
@@ -155,16 +164,45 @@ class DecoderFactory:
         return other
 
     def __call__(self) -> Decoder:
-        if self._graph is None:
-            return GreedyDecoder(self._labels)
+        return GreedyDecoder(self._labels) if self._graph is None else self._beam_decoder(self._graph)
+
+    def _beam_decoder(self, graph: Graph) -> BeamDecoder:
         return BeamDecoder(
-            self._graph,
+            graph,
             self._labels,
             self._log_priors,
             self.probability,
             n_best=self._n_best,
             is_closed=self._is_closed,
         )
+
+    def decode_all(self, utterances: Sequence[tuple[np.ndarray, float]]) -> list[Segment | None]:
+        """What is said in whole utterances, (frames, labels) and where in the recording each begins, in
+        seconds; None for nothing. Each is what a decoder of its own would find, but many take less time.
+        """
+        return [
+            replace(Segment.of(words), alternatives=decoder.alternatives) if words else None
+            for decoder, words in self._decoded(utterances)
+        ]
+
+    def _decoded(
+        self, utterances: Sequence[tuple[np.ndarray, float]]
+    ) -> Iterator[tuple[Decoder, tuple[Word, ...]]]:
+        if self._graph is None:
+            greedy = self()
+            for log_probs, offset in utterances:
+                greedy.begin(offset)
+                greedy.step(log_probs)
+                yield greedy, greedy.end()
+            return
+        whole = [log_probs for log_probs, _ in utterances]
+        decoder = self._beam_decoder(self._graph)
+        closed = [np.concatenate([log_probs, decoder.closing]) for log_probs in whole]
+        found = search_all(self._graph, closed, self._log_priors, self._n_best)
+        for (log_probs, offset), each in zip(utterances, found, strict=True):
+            decoder.begin(offset)
+            decoder.hear(log_probs)
+            yield decoder, decoder.conclude(each)
 
 
 def file_of_recurrent(choice: str, shipped: Path | None) -> Path | None:
@@ -311,9 +349,13 @@ class BeamDecoder:
         self.alternatives: tuple[Alternative, ...] = ()
 
     def step(self, log_probs: np.ndarray) -> None:
+        self.hear(log_probs)
+        self._search.step(log_probs)
+
+    def hear(self, log_probs: np.ndarray) -> None:
+        """Take frames that are searched elsewhere."""
         self._blocks.append(log_probs)
         self._n_frames += len(log_probs)
-        self._search.step(log_probs)
 
     def partial(self) -> tuple[Word, ...]:
         """The best words so far. Those that are new are aligned, and the one before them, whose end had
@@ -329,14 +371,24 @@ class BeamDecoder:
             return [1.0] * n_words
         return self._search.agreement()
 
+    @property
+    def closing(self) -> np.ndarray:
+        """(0 or 1, labels) what a search needs to be told at the end."""
+        if self.output != "characters" or self._graph.lm is None:
+            return np.zeros((0, len(self._labels)), np.float32)
+        # Spelled words end with a space, which the last one does not have in the recording.
+        closing = np.full((1, len(self._labels)), -np.inf, np.float32)
+        closing[0, [BLANK, self._labels.symbols.index(SPACE_SYMBOL)]] = 0
+        return closing
+
     def end(self) -> tuple[Word, ...]:
-        if self.output == "characters" and self._graph.lm is not None:
-            # Spelled words end with a space, which the last one does not have in the recording.
-            closing = np.full((1, len(self._labels)), -np.inf, np.float32)
-            closing[0, [BLANK, self._labels.symbols.index(SPACE_SYMBOL)]] = 0
-            self._search.step(closing)
-        hypotheses = self._search.end(self._n_best)
-        if self.may_retract and not self._is_like(hypotheses[0]):
+        self._search.step(self.closing)
+        return self.conclude(self._search.end(self._n_best))
+
+    def conclude(self, found: Found) -> tuple[Word, ...]:
+        """The words of what a search of all frames has found, which sets the alternatives too."""
+        hypotheses = found.hypotheses
+        if self.may_retract and not self._is_like(found):
             return ()
         if self._n_best > 1:
             self.alternatives = tuple(Alternative(self._text(h), h.score) for h in hypotheses)
@@ -347,14 +399,14 @@ class BeamDecoder:
             return self._labels.decode(hypothesis.words)
         return " ".join(self._graph.text(word) for word in hypothesis.words)
 
-    def _is_like(self, hypothesis: Hypothesis) -> bool:
-        """Whether this phrase may be what was said, rather than something that no phrase allows.
+    def _is_like(self, found: Found) -> bool:
+        """Whether the best phrase may be what was said, rather than something that no phrase allows.
 
         A likelihood ratio: the phrase's score against that of the likeliest label of every frame, divided
         by how many labels these make.
         """
         heard = best_path(np.concatenate(self._blocks)) if self._blocks else []
-        margin = hypothesis.score - self._search.best_path_score
+        margin = found.hypotheses[0].score - found.best_path_score
         return margin >= -_WORST_MARGIN * max(len(heard), 1)
 
     def _place(self, hypothesis: Hypothesis, kept: tuple[Sequence[Span], ...] = ()) -> _Placed:

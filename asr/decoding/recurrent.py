@@ -29,6 +29,7 @@ FORMAT = 1
 _KEY = "asr-recurrent-language"
 END, UNKNOWN = 0, 1  # rows; a sentence's end also begins the next
 SPECIAL_WORDS = ("</s>", "<unk>")
+_FEWEST_STATES = 1024  # of texts, that there is room for
 # Inputs of the graph, (1, n, width) and (1, n, cells), and its outputs.
 EMBEDDED, HIDDEN, CELLS = "embedded", "hidden", "cells"
 CONTEXT, NEXT_HIDDEN, NEXT_CELLS = "context", "next_hidden", "next_cells"
@@ -107,17 +108,16 @@ class Mixture:
 
 
 class Rescoring:
-    """What the mixture gains the words of one search over its n-grams.
+    """What the mixture gains the words of searches over its n-grams.
 
-    The states of texts are kept, by the texts' hashes; the text without words has the hash 0.
+    The states of texts are kept, by the texts' hashes; that without words has the hash 0.
     """
 
     def __init__(self, mixture: Mixture) -> None:
         self._mixture = mixture
-        start = mixture.model.start
-        self._states = np.zeros((64, start.shape[1]), np.float32)
-        self._states[0] = start[0]
+        self._states = np.repeat(mixture.model.start, _FEWEST_STATES, axis=0)  # the first is that of no words
         self._rows = {0: 0}  # of a text's state
+        self._n_states = 1
         self._gains: dict[int, float] = {}  # of the last words of texts
 
     def gain(self, texts: np.ndarray, words: np.ndarray, log_probs: np.ndarray) -> np.ndarray:
@@ -125,7 +125,7 @@ class Rescoring:
         return self._mixture.gain(self._states[self._find(texts)], words, log_probs)
 
     def remember(self, texts: np.ndarray, gains: np.ndarray) -> None:
-        """Keep what the last words of texts have been found to gain."""
+        """Keep what the last words of texts have been found to gain; the hashes may be others."""
         self._gains.update(zip(texts.tolist(), gains.tolist(), strict=True))
 
     def known(self, texts: np.ndarray) -> np.ndarray:
@@ -137,13 +137,30 @@ class Rescoring:
         new = {text: i for i, text in enumerate(texts.tolist()) if text not in self._rows}
         if not new:
             return
-        chosen, first = np.fromiter(new.values(), np.intp), len(self._rows)
-        while first + len(new) > len(self._states):
+        chosen, first = np.fromiter(new.values(), np.intp), self._n_states
+        self._n_states += len(new)
+        while self._n_states > len(self._states):
             self._states = np.concatenate([self._states, np.zeros_like(self._states)])
         states = self._states[self._find(before[chosen])]
         found = self._mixture.model.step(states, self._mixture.rows[words[chosen]])
-        self._states[first : first + len(new)] = found
-        self._rows.update(zip(new, range(first, first + len(new)), strict=True))
+        self._states[first : self._n_states] = found
+        self._rows.update(zip(new, range(first, self._n_states), strict=True))
+
+    @property
+    def is_full(self) -> bool:
+        """Whether keep() should forget texts before there are more."""
+        return 4 * self._n_states > 3 * len(self._states)
+
+    def keep(self, texts: np.ndarray) -> None:
+        """Forget the states of other texts."""
+        kept = {text: row for text in [0, *texts.tolist()] if (row := self._rows.get(text)) is not None}
+        rows = sorted(set(kept.values()))
+        self._states[: len(rows)] = self._states[rows]
+        moved = {row: i for i, row in enumerate(rows)}
+        self._rows = {text: moved[row] for text, row in kept.items()}
+        self._n_states = len(rows)
+        if 2 * len(rows) > len(self._states):
+            self._states = np.concatenate([self._states, np.zeros_like(self._states)])
 
     def _find(self, texts: np.ndarray) -> np.ndarray:
         return np.array([self._rows[text] for text in texts.tolist()], np.intp)
