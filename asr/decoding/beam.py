@@ -23,7 +23,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from asr.decoding.frames import Block, Frames
-from asr.decoding.hypotheses import Hypotheses, lane_starts, merged, text_after
+from asr.decoding.hypotheses import Hypotheses, index_of, lane_starts, merged, text_after
 from asr.decoding.lookahead import BigramLookAhead, LookAhead, UnigramLookAhead
 from asr.decoding.ngram import END, UNKNOWN, NGramModel
 from asr.decoding.prefix_tree import MAX_LABELS, PrefixTree
@@ -253,7 +253,8 @@ class _Lanes:
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
         self._beam = Hypotheses(np.zeros(0), np.zeros(0), np.zeros(0, np.float32), np.zeros((6, 0), np.int64))
-        self._starts = np.zeros(1, np.int64)  # where each lane begins in it, and its end
+        self._n = 0  # lanes
+        self._starts = np.zeros(1, np.int64)  # where each lane begins in the beam, and its end
         self._factors = np.zeros(0)  # of each lane, common to its probabilities, their logarithms
         self._gaps = np.zeros(0)  # of each lane, between the best hypothesis and the worst kept
         self._salts = np.zeros(0, np.int64)  # of each lane, what makes hashes its own
@@ -266,9 +267,6 @@ class _Lanes:
         self._n_rescored = 0  # entries that it has seen
         self._n_since = 0  # frames since then
 
-    def __len__(self) -> int:
-        return len(self._factors)
-
     def begin(self, number: int) -> None:
         """A new lane, when there is none or the recurrent model has just seen all words. number: its own."""
         lm = self._graph.lm
@@ -278,23 +276,23 @@ class _Lanes:
         text, salt = zero, text_after(zero + number, zero)
         entry = self._remember((zero, zero + BLANK, zero + self._n_words, text, text ^ salt), (zero, zero))
         self._n_rescored = self._n_words
-        ids = np.stack([text, state, last_word, zero + BLANK, entry, zero + len(self)])
+        ids = np.stack([text, state, last_word, zero + BLANK, entry, zero + self._n])
         first = Hypotheses(np.ones(1), np.zeros(1), np.zeros(1, np.float32), ids)
-        self._set(Hypotheses.joined([self._beam, first]), len(self) + 1)
+        self._set(Hypotheses.joined([self._beam, first]), self._n + 1)
         self._factors = np.append(self._factors, 0.0)
         self._gaps = np.append(self._gaps, np.inf)
         self._salts = np.append(self._salts, salt)
 
     def drop(self, over: Sequence[int]) -> None:
         """Forget lanes; those after them move up."""
-        kept = np.setdiff1d(np.arange(len(self)), over)
+        kept = np.setdiff1d(np.arange(self._n), over)
         beam = self._beam.take(np.isin(self._beam.lanes, kept).nonzero()[0])
         beam.lanes[:] = kept.searchsorted(beam.lanes)
         self._factors, self._gaps, self._salts = self._factors[kept], self._gaps[kept], self._salts[kept]
         self._set(beam, len(kept))
 
     def _set(self, beam: Hypotheses, n_lanes: int) -> None:
-        self._beam, self._starts = beam, lane_starts(beam.lanes, n_lanes)
+        self._beam, self._n, self._starts = beam, n_lanes, lane_starts(beam.lanes, n_lanes)
 
     def weigh(self, factor: float) -> None:
         """Multiply all probabilities of the last lane; a logarithm."""
@@ -311,41 +309,51 @@ class _Lanes:
         beam = self._beam
         best = np.maximum.reduceat(blank + label, self._starts[:-1])
         self._factors += np.log(best)
-        factors = best[beam.lanes]
+        factors = best[self._index(beam.lanes)]
         self._beam = Hypotheses(blank / factors, label / factors, beam.ahead, beam.ids)
 
+    def _index(self, lanes: np.ndarray) -> np.ndarray | slice:
+        return index_of(lanes, self._n)
+
+    def _at(self, lanes: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Where labels of lanes are in (lanes * labels,)."""
+        return labels if self._n == 1 else lanes * self._graph.tree.n_labels + labels
+
     def _last_labels(self) -> np.ndarray:
-        """Where each hypothesis finds its last label among (lanes, labels)."""
-        tree = self._graph.tree
-        return self._beam.lanes * tree.n_labels + tree.labels[self._beam.nodes]
+        """Where each hypothesis finds its last label in (lanes * labels,)."""
+        return self._at(self._beam.lanes, self._graph.tree.labels[self._beam.nodes])
 
     def go_on(self, block: Block) -> None:
         """Over its frames, one a lane at a time."""
         for i in range(len(block.scores)):
             if block.has_run[i].any():
                 self.stay(block.held[i], block.carried[i])
-            self._advance(block.probabilities[i], block.scores[i], block.tried[i])
+            self._advance(
+                block.probabilities[i], block.scores[i].ravel(), block.tried[i], block.tried_scores[i]
+            )
 
-    def _advance(self, probabilities: np.ndarray, scores: np.ndarray, tried: np.ndarray) -> None:
-        """By one frame a lane, (lanes, labels) as Frames has them; tried: (lanes, k)."""
+    def _advance(
+        self, probabilities: np.ndarray, scores: np.ndarray, tried: np.ndarray, tried_scores: np.ndarray
+    ) -> None:
+        """By one frame a lane as Frames has them: (lanes, labels), (lanes * labels,) and twice (lanes, k)."""
         beam, tree, graph = self._beam, self._graph.tree, self._graph
         total = beam.total
-        blank = total * probabilities[beam.lanes, BLANK]
+        blank = total * probabilities[self._index(beam.lanes), BLANK]
         label = beam.label * probabilities.ravel()[self._last_labels()]
         total, staying = np.log(total), np.log(blank + label)
-        rows, lanes, new, nodes = self._extensions(total, staying, scores, tried)
+        rows, lanes, new, nodes = self._extensions(total, staying, scores, tried, tried_scores)
         ahead = graph.look_ahead(beam.last_words[rows], nodes)
         extended = total[rows]
         repeated = (new == tree.labels[beam.nodes[rows]]).nonzero()[0]
         extended[repeated] = np.log(beam.blank[rows[repeated]])
-        extended += scores[lanes, new] + (ahead - beam.ahead[rows])
+        extended += scores[self._at(lanes, new)] + (ahead - beam.ahead[rows])
         best, floors = self._floors(staying, extended, lanes)
         self._gaps = best - floors
-        kept = (extended > floors[lanes]).nonzero()[0]
+        kept = (extended > floors[self._index(lanes)]).nonzero()[0]
         rows, lanes, nodes = rows[kept], lanes[kept], nodes[kept]
         extended, ahead = extended[kept], ahead[kept]
         before = extended - ahead
-        ended, words = self._word_ends(nodes, extended, floors[lanes])
+        ended, words = self._word_ends(nodes, extended, floors[self._index(lanes)])
         word_scores, states, last_words = graph.score(beam.states[rows[ended]], words)
         texts = text_after(beam.texts[rows[ended]], words)
         own = texts ^ self._salts[lanes[ended]]
@@ -367,7 +375,7 @@ class _Lanes:
         candidates.texts[n:], candidates.states[n:], candidates.last_words[n:] = texts, states, last_words
         config = graph.config
         survivors, chosen, best = merged(
-            candidates, len(tree), len(self), exp(-config.threshold), config.beam_size
+            candidates, len(tree), self._n, exp(-config.threshold), config.beam_size
         )
         self._factors += np.log(best)
         # Only words that survive enter the history.
@@ -378,7 +386,7 @@ class _Lanes:
             (words[entries], nodes[ended[entries]], previous, texts, own),
             (word_scores[entries], gained[entries]),
         )
-        self._set(survivors, len(self))
+        self._set(survivors, self._n)
         self._n_since += 1
         if self._n_since >= _RESCORED_FRAMES:
             self.rescore()
@@ -443,7 +451,12 @@ class _Lanes:
         return texts
 
     def _extensions(
-        self, total: np.ndarray, staying: np.ndarray, scores: np.ndarray, tried: np.ndarray
+        self,
+        total: np.ndarray,
+        staying: np.ndarray,
+        scores: np.ndarray,
+        tried: np.ndarray,
+        tried_scores: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Hypotheses, their lanes, by which label each goes on, and the nodes there: what may be worth
         scoring.
@@ -454,23 +467,23 @@ class _Lanes:
         # Look-ahead makes a hypothesis worse, but for words with a bonus, so many need not be looked at.
         best = np.maximum.reduceat(staying, self._starts[:-1])
         gaps = np.minimum(config.threshold, _MARGIN * self._gaps + 0.5)
-        least = (best - gaps - self._graph.most_gained)[:, None] - np.take_along_axis(scores, tried, 1)
-        children, bits = tree.children[beam.nodes], _BITS[tried]
-        is_child = (children[:, None] & bits[beam.lanes]) != 0
-        is_child &= total[:, None] > least[beam.lanes]
+        least = (best - gaps - self._graph.most_gained)[:, None] - tried_scores
+        children, bits, index = tree.children[beam.nodes], _BITS[tried], self._index(beam.lanes)
+        is_child = (children[:, None] & bits[index]) != 0
+        is_child &= total[:, None] > least[index]
         places = is_child.ravel().nonzero()[0]
-        n_tried = tried.shape[1]
-        rows = places // n_tried
+        rows = places // tried.shape[1]
         lanes = beam.lanes[rows]
-        columns = places + (lanes - rows) * n_tried
+        columns = places + (lanes - rows) * tried.shape[1]
         new = tried.ravel()[columns]
         below = children[rows] & (bits.ravel()[columns] - _ONE)
         nodes = tree.first_child[beam.nodes][rows] + np.bitwise_count(below)
         # Looking ahead without context costs little, and tells most of those that will not be kept.
         without_context = self._graph.look_ahead.without_context
-        expected = (total - without_context[beam.nodes])[rows] + scores[lanes, new] + without_context[nodes]
+        expected = (total - without_context[beam.nodes])[rows]
+        expected += scores[self._at(lanes, new)] + without_context[nodes]
         _, floors = self._floors(staying, expected, lanes)
-        kept = (expected > (floors - _LEEWAY)[lanes]).nonzero()[0]
+        kept = (expected > (floors - _LEEWAY)[self._index(lanes)]).nonzero()[0]
         return rows[kept], lanes[kept], new[kept], nodes[kept]
 
     def _floors(
@@ -481,18 +494,23 @@ class _Lanes:
         staying: (hypotheses,); extended: (n,) with their lanes, in order.
         """
         config = self._graph.config
+        if self._n == 1:
+            scores = np.concatenate([staying, extended])
+            best = scores.max(keepdims=True)
+            if len(scores) <= config.beam_size:
+                return best, best - config.threshold
+            scores.partition(-config.beam_size)
+            return best, np.maximum(best - config.threshold, scores[-config.beam_size])
         best = np.maximum.reduceat(staying, self._starts[:-1])
         np.maximum.at(best, lanes, extended)
         floors = best - config.threshold
-        if len(staying) + len(extended) > config.beam_size:
-            ends = lane_starts(lanes, len(self))
-            counts = np.diff(self._starts) + np.diff(ends)
-            for lane in (counts > config.beam_size).nonzero()[0]:
-                scores = np.concatenate(
-                    [staying[slice(*self._starts[lane : lane + 2])], extended[slice(*ends[lane : lane + 2])]]
-                )
-                scores.partition(-config.beam_size)
-                floors[lane] = max(floors[lane], scores[-config.beam_size])
+        first, ends = self._starts, lane_starts(lanes, self._n)
+        counts = first[1:] - first[:-1] + ends[1:] - ends[:-1]
+        for lane in (counts > config.beam_size).nonzero()[0]:
+            here = slice(lane, lane + 2)
+            scores = np.concatenate([staying[slice(*first[here])], extended[slice(*ends[here])]])
+            scores.partition(-config.beam_size)
+            floors[lane] = max(floors[lane], scores[-config.beam_size])
         return best, floors
 
     def _word_ends(

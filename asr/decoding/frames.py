@@ -28,6 +28,7 @@ class Block(NamedTuple):
     probabilities: np.ndarray
     scores: np.ndarray
     tried: np.ndarray
+    tried_scores: np.ndarray
     held: np.ndarray
     carried: np.ndarray
     has_run: np.ndarray
@@ -38,12 +39,12 @@ class Block(NamedTuple):
         return Block(*(np.concatenate(columns, axis=1) for columns in zip(*blocks, strict=True)))
 
 
-@dataclass(frozen=True)
+@dataclass
 class Frames:
     """n frames that may bring a label, and the runs of certain blanks before each and after the last.
 
     probabilities: (n, labels) in relation to the likeliest label; scores: (n, labels) their logarithms.
-    tried: (n, k) the labels that may follow, in order.
+    tried: (n, k) the labels that may follow, in order; tried_scores: theirs.
     held, carried: (n + 1, labels) as above; has_run: (n + 1,) whether there is a run.
     factor: the logarithm of what all of these leave out.
     best_path_score: that of the likeliest label of every frame.
@@ -53,6 +54,7 @@ class Frames:
     probabilities: np.ndarray
     scores: np.ndarray
     tried: np.ndarray
+    tried_scores: np.ndarray
     held: np.ndarray
     carried: np.ndarray
     has_run: np.ndarray
@@ -100,6 +102,7 @@ class Frames:
             probabilities[looked_at],
             scores,
             tried,
+            scores[np.arange(len(scores))[:, None], tried],
             held[:n],
             carried[:n],
             np.array(has_run),
@@ -111,9 +114,8 @@ class Frames:
     def block(self) -> Block:
         """All frames, and the runs but for the last."""
         n = len(self)
-        columns = (
-            self.probabilities, self.scores, self.tried, self.held[:n], self.carried[:n], self.has_run[:n]
-        )  # fmt: skip
+        at_frames = self.probabilities, self.scores, self.tried, self.tried_scores
+        columns = *at_frames, self.held[:n], self.carried[:n], self.has_run[:n]
         return Block(*(column[:, None] for column in columns))
 
     def blocks(self, n: int) -> Iterator[Block]:
@@ -128,6 +130,7 @@ class Frames:
             np.concatenate([self.probabilities, silence]),
             scores,
             np.concatenate([self.tried, np.tile(tried, (n_added, 1))]),
+            np.concatenate([self.tried_scores, np.full((n_added, len(tried)), np.float32(-np.inf))]),
             np.concatenate([self.held, np.ones_like(silence)]),
             np.concatenate([self.carried, np.zeros_like(silence)]),
             np.concatenate([self.has_run, np.zeros(n_added, bool)]),

@@ -90,6 +90,12 @@ def lane_starts(lanes: np.ndarray, n_lanes: int) -> np.ndarray:
     return lanes.searchsorted(np.arange(n_lanes + 1))
 
 
+def index_of(lanes: np.ndarray, n_lanes: int) -> np.ndarray | slice:
+    """What makes of an array (lanes, ...) one that goes with hypotheses of these lanes; a single lane is left
+    to broadcasting, which is faster."""
+    return slice(None) if n_lanes == 1 else lanes
+
+
 def merged(
     candidates: Hypotheses, n_nodes: int, n_lanes: int, threshold: float, beam_size: int
 ) -> tuple[Hypotheses, np.ndarray, np.ndarray]:
@@ -110,28 +116,22 @@ def merged(
     blank = np.add.reduceat(candidates.blank[order], firsts)
     label = np.add.reduceat(candidates.label[order], firsts)
     total = blank + label
-    if n_lanes > 1:
-        lanes = candidates.lanes[order[firsts]]
-        best = np.maximum.reduceat(total, lane_starts(lanes, n_lanes)[:-1])
-        kept = (total > (best * threshold)[lanes]).nonzero()[0]
-    else:
-        best = total.max(keepdims=True)
-        kept = (total > best * threshold).nonzero()[0]
+    lanes = candidates.lanes[order[firsts]]
+    best = np.maximum.reduceat(total, lane_starts(lanes, n_lanes)[:-1])
+    kept = (total > (best * threshold)[index_of(lanes, n_lanes)]).nonzero()[0]
     groups = _starts(keys[firsts[kept]] >> _TEXT_BITS)
     if len(groups) < len(kept):
         scores = total[kept]
-        sizes = np.append(groups[1:], len(kept)) - groups
-        kept = kept[scores == np.maximum.reduceat(scores, groups).repeat(sizes)]
+        kept = kept[scores == np.maximum.reduceat(scores, groups).repeat(_sizes(groups, len(kept)))]
     if len(kept) > beam_size:
-        lanes = candidates.lanes[order[firsts[kept]]]
-        starts = lane_starts(lanes, n_lanes)
+        starts = lane_starts(lanes[kept], n_lanes)
         kept = np.concatenate(
             [_likeliest(kept[start:end], total, beam_size) for start, end in _pairs(starts)]
         )
     # Sorting leaves those of one key in any order.
     chosen = np.minimum.reduceat(order, firsts)[kept]
     ids = candidates.ids.take(chosen, axis=1)
-    factors = best[ids[5]]
+    factors = best[index_of(ids[5], n_lanes)]
     survivors = Hypotheses(blank[kept] / factors, label[kept] / factors, candidates.ahead[chosen], ids)
     return survivors, chosen, best
 
@@ -150,3 +150,11 @@ def _starts(ordered: np.ndarray) -> np.ndarray:
     differs = np.ones(len(ordered), bool)
     np.not_equal(ordered[1:], ordered[:-1], out=differs[1:])
     return differs.nonzero()[0]
+
+
+def _sizes(starts: np.ndarray, end: int) -> np.ndarray:
+    """Of what begins there and goes on to the next or to the end."""
+    sizes = np.empty_like(starts)
+    np.subtract(starts[1:], starts[:-1], out=sizes[:-1])
+    sizes[-1] = end - starts[-1]
+    return sizes
