@@ -149,7 +149,7 @@ class Rescoring:
     @property
     def is_full(self) -> bool:
         """Whether keep() should forget texts before there are more."""
-        return 4 * self._n_states > 3 * len(self._states)
+        return 8 * self._n_states > 7 * len(self._states)
 
     def keep(self, texts: np.ndarray) -> None:
         """Forget the states of other texts."""
@@ -159,7 +159,7 @@ class Rescoring:
         moved = {row: i for i, row in enumerate(rows)}
         self._rows = {text: moved[row] for text, row in kept.items()}
         self._n_states = len(rows)
-        if 2 * len(rows) > len(self._states):
+        if 4 * len(rows) > 3 * len(self._states):
             self._states = np.concatenate([self._states, np.zeros_like(self._states)])
 
     def _find(self, texts: np.ndarray) -> np.ndarray:
