@@ -12,8 +12,9 @@ import pytest
 
 from asr import align
 from asr.decoding import beam, language, lookahead
-from asr.decoding.beam import BeamConfig, BeamSearch, Found, Graph, search_all
+from asr.decoding.beam import BeamSearch, Found, search_all
 from asr.decoding.decoder import BeamDecoder, DecoderFactory, DecoderOptions, find_language
+from asr.decoding.graph import BeamConfig, Graph
 from asr.decoding.language import Language
 from asr.decoding.ngram import NGramModel, Order
 from asr.decoding.prefix_tree import PrefixTree, Pronunciations

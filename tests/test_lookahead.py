@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from asr.decoding import lookahead
-from asr.decoding.beam import BeamConfig, Graph, Phrase
+from asr.decoding.graph import BeamConfig, Graph, Phrase
 from asr.decoding.lookahead import BigramLookAhead
 from asr.decoding.ngram import SPECIAL_WORDS, NGramModel, Order
 from asr.decoding.prefix_tree import PrefixTree, Pronunciations

@@ -13,8 +13,10 @@ from test_beam import EVERYTHING, complete_model, random_log_probs, same, word_s
 
 from asr import cli, pretrained
 from asr.decoding import language, recurrent
-from asr.decoding.beam import BeamConfig, BeamSearch, Graph, Phrase, search_all
+from asr.decoding.beam import BeamSearch, search_all
 from asr.decoding.decoder import DecoderOptions, find_language
+from asr.decoding.graph import BeamConfig, Graph, Phrase
+from asr.decoding.lanes import Lanes
 from asr.decoding.ngram import UNKNOWN, NGramModel, Order
 from asr.decoding.prefix_tree import PrefixTree, Pronunciations
 from asr.decoding.recurrent import (
@@ -131,7 +133,7 @@ def test_a_search_with_it_equals_brute_force(
     learned: RecurrentModel, monkeypatch: pytest.MonkeyPatch, seed: int, frames: int
 ) -> None:
     """Whenever it looks at the words: no hypothesis is pruned, and none of other words is in its place."""
-    monkeypatch.setattr("asr.decoding.beam._RESCORED_FRAMES", frames)
+    monkeypatch.setattr(Lanes, "period", frames)
     spelled = [([1, 2], 3), ([2], 3), ([1], 4), ([1], 5), ([1, 1], 6), ([2, 1], 7)]
     log_probs, lm = random_log_probs(4, 3, seed), complete_model(5, 4, seed)
     config = BeamConfig(lm_weight=0.7, word_score=-0.4, recurrent_share=0.4, **EVERYTHING)
@@ -173,7 +175,7 @@ def test_side_by_side_searches_find_what_each_finds_alone(
 
 
 def test_it_leaves_phrases_their_bonus(learned: RecurrentModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("asr.decoding.beam._RESCORED_FRAMES", 1)
+    monkeypatch.setattr(Lanes, "period", 1)
     lm = unigrams("w0", "w1")
     phrases = [Phrase("w0 w1", (3, 4), 2.0), Phrase("nobody", (UNKNOWN,), 3.0)]
     spelled = [([1], 3), ([2], 4), ([1, 2], 5), ([3], 6)]

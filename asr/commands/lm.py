@@ -249,8 +249,8 @@ def _plot(trials: list[Trial], path: str) -> None:
 def _info(args: argparse.Namespace) -> ExitStatus:
     from asr import pretrained
     from asr.decoding import language, recurrent
-    from asr.decoding.beam import BeamConfig
     from asr.decoding.decoder import file_of_recurrent
+    from asr.decoding.graph import BeamConfig
     from asr.lm import perplexity, read_sentences
 
     if len(args.inputs) > 1:

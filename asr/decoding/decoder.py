@@ -15,19 +15,12 @@ from asr import align
 from asr.align import Span
 from asr.decoding import language as languages
 from asr.decoding import recurrent as recurrents
-from asr.decoding.beam import (
-    BeamConfig,
-    BeamSearch,
-    Found,
-    Graph,
-    Hypothesis,
-    LanguageModel,
-    Phrase,
-    search_all,
-)
+from asr.decoding.beam import BeamSearch, Found, search_all
 from asr.decoding.grammar import GrammarModel
+from asr.decoding.graph import BeamConfig, Graph, LanguageModel, Phrase
 from asr.decoding.greedy import GreedyDecoder, best_path
 from asr.decoding.hotwords import HotWord
+from asr.decoding.lanes import Hypothesis
 from asr.decoding.language import Language
 from asr.decoding.ngram import SPECIAL_WORDS, UNKNOWN
 from asr.decoding.prefix_tree import PrefixTree, Pronunciations
