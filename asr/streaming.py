@@ -27,7 +27,8 @@ STEP = 4 * GRID  # samples: 160 ms
 _FIRST_STEP = STEP // 2  # until words of an utterance are shown
 _AGREEMENT_SHOWN = 0.6  # of the hypotheses' probability on a word before it is shown
 _UNCHANGED = 2 * STEP  # samples during which a word stays the same before it is committed
-_BEAM_BEFORE_SECOND_PASS = 200  # hypotheses: half find nearly the same words, which will be replaced
+_BEAM = 400  # hypotheses at most: more take as long again and find few better words
+_BEAM_BEFORE_SECOND_PASS = 200  # half of them find nearly the same words, which will be replaced
 
 
 @dataclass(frozen=True)
@@ -60,10 +61,11 @@ class Stream:
         recognizer.stream()  # an unsuitable model is found here, not at the first word
         self._recognizer = recognizer
         self.config = config
-        new_decoder = recognizer.new_decoder
-        if second_pass is not None:
-            new_decoder = new_decoder.narrowed(_BEAM_BEFORE_SECOND_PASS)
-        self._decoder = decoder or new_decoder()
+        if decoder is None and second_pass is None:
+            decoder = recognizer.new_decoder.narrowed(_BEAM)()
+        elif decoder is None:
+            decoder = recognizer.new_decoder.narrowed(_BEAM_BEFORE_SECOND_PASS, by_n_grams=True)()
+        self._decoder = decoder
         self._second_pass = second_pass
         self._detector = SpeechDetector()
         # Steps end where the window of an output frame ends, so that none waits for the next step.

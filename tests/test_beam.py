@@ -320,16 +320,16 @@ def test_partial_results_grow_into_the_final_one() -> None:
     assert decoder.partial() == () == decoder.end()
 
 
-def test_a_narrower_search_leaves_the_others_as_they_are() -> None:
-    factory = DecoderFactory(LABELS, {}, DecoderOptions(beam_size=50), little_language(True))
-    narrow = factory.narrowed(3)
+def test_a_narrower_search_leaves_the_others_and_what_was_asked_for_as_they_are() -> None:
+    factory = DecoderFactory(LABELS, {}, DecoderOptions(), little_language(True))
+    chosen = DecoderFactory(LABELS, {}, DecoderOptions(beam_size=50), little_language(True))
     sound = spoken(LABELS["phones"], "T UW K AE T S".split(), probability=0.3)
     kept = []
-    for decoder in (narrow(), factory()):
+    for decoder in (factory.narrowed(3)(), factory(), chosen.narrowed(3)()):
         assert isinstance(decoder, BeamDecoder)
         decoder.step(sound)
         kept.append(len(decoder._search._lanes._beam))
-    assert kept[0] <= 3 < kept[1] <= 50
+    assert kept[0] <= 3 < kept[1] == kept[2]
     greedy = DecoderFactory(LABELS, {}, DecoderOptions(), None)
     assert greedy.narrowed(3).config is None
 

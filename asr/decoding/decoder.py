@@ -100,6 +100,7 @@ class DecoderFactory:
         if options.beam_size == 1 and options.n_best > 1:
             raise UsageError("several texts of a segment need a beam search")
         self._n_best = options.n_best
+        self._beam_is_chosen = options.beam_size is not None
         is_open = language is None and not options.grammar
         is_greedy = options.beam_size == 1 or (is_open and options.beam_size is None)
         with_phones = not is_greedy and language is not None and language.pronunciations is not None
@@ -146,14 +147,19 @@ class DecoderFactory:
         """Of the searches; None when decoders are greedy."""
         return None if self._graph is None else self._graph.config
 
-    def narrowed(self, beam_size: int) -> DecoderFactory:
-        """The same whose searches keep so many hypotheses at most, and ask n-grams alone."""
+    def narrowed(self, beam_size: int, *, by_n_grams: bool = False) -> DecoderFactory:
+        """The same whose searches keep so many hypotheses at most, if the user has not chosen how many.
+
+        by_n_grams: they ask these alone.
+        """
         other = copy(self)
         if self._graph is not None:
             config = self._graph.config
             other._graph = copy(self._graph)
-            other._graph.config = replace(config, beam_size=min(beam_size, config.beam_size))
-            other._graph.mixture = None
+            if not self._beam_is_chosen:
+                other._graph.config = replace(config, beam_size=min(beam_size, config.beam_size))
+            if by_n_grams:
+                other._graph.mixture = None
         return other
 
     def __call__(self) -> Decoder:
