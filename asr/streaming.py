@@ -27,8 +27,7 @@ STEP = 4 * GRID  # samples: 160 ms
 _FIRST_STEP = STEP // 2  # until words of an utterance are shown
 _AGREEMENT_SHOWN = 0.6  # of the hypotheses' probability on a word before it is shown
 _UNCHANGED = 2 * STEP  # samples during which a word stays the same before it is committed
-_BEAM = 400  # hypotheses at most: more take as long again and find few better words
-_BEAM_BEFORE_SECOND_PASS = 200  # half of them find nearly the same words, which will be replaced
+_BEAM_BEFORE_SECOND_PASS = 200  # hypotheses: half find nearly the same words, which will be replaced
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class Stream:
         self._recognizer = recognizer
         self.config = config
         if decoder is None and second_pass is None:
-            decoder = recognizer.new_decoder.narrowed(_BEAM)()
+            decoder = recognizer.new_decoder()
         elif decoder is None:
             decoder = recognizer.new_decoder.narrowed(_BEAM_BEFORE_SECOND_PASS, by_n_grams=True)()
         self._decoder = decoder
