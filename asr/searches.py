@@ -7,13 +7,14 @@ one that has loaded it.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 
 _MOST_PROCESSES = 4  # what the network feeds, on one core, does not keep more of them busy
 # Segments searched at once: fewer take longer each, more wait longer for one another.
-_FEWEST, _MOST = 16, 64
-_MOST_WAITING = 512  # bounds the memory that they take
+_FEWEST, _MOST = 16, 32
+_MOST_WAITING = 128  # bounds the memory that they take
 
 _Segments = list[Segment | Exception | None]
 _new_decoder: DecoderFactory  # of a process that searches
@@ -148,4 +149,12 @@ def _begin(new_decoder: DecoderFactory) -> None:
 
 
 def _search(heard: Sequence[tuple[np.ndarray, float]]) -> _Segments:
-    return search(_new_decoder, heard)
+    found = search(_new_decoder, heard)
+    _trim()
+    return found
+
+
+def _trim() -> None:
+    """Give the system the memory back that the C library keeps for later, some ten megabytes."""
+    with suppress(OSError, AttributeError):  # other C libraries than glibc do without
+        ctypes.CDLL(None).malloc_trim(0)
