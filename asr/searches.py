@@ -97,6 +97,7 @@ class Searcher:
         if self._pool is not None:
             future = self._pool.submit(_search, heard)
             self._running.append(future)
+            _trim()
         else:
             future = Future()
             future.set_result(search(self._new_decoder, heard))
