@@ -148,18 +148,21 @@ def evaluate(
     began = time.perf_counter()
     waiting: deque[tuple[Utterance, Counts | None, Pending]] = deque()
     with recognizer.in_processes(n_processes) as together:
-        for n_heard, utterance in enumerate(utterances, start=1):
+
+        def finish(most_waiting: int) -> None:
+            while waiting and (len(waiting) > most_waiting or waiting[0][2].done()):
+                evaluation.results.append(_result(*waiting.popleft()))
+                if on_progress:
+                    on_progress(len(evaluation.results))
+
+        for utterance in utterances:
             samples = read_audio(utterance.audio)
             outputs = list(together.log_probs([samples]))
             phones = _count_phones(together, utterance, outputs, lexicon)
             waiting.append((utterance, phones, together.decoding(outputs)))
             evaluation.seconds_of_audio += len(samples) / SAMPLE_RATE
-            while waiting and (
-                n_heard == len(utterances) or len(waiting) > _MOST_WAITING or waiting[0][2].done()
-            ):
-                evaluation.results.append(_result(*waiting.popleft()))
-                if on_progress:
-                    on_progress(len(evaluation.results))
+            finish(_MOST_WAITING)
+        finish(0)
     evaluation.seconds_taken = time.perf_counter() - began
     return evaluation
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,7 +53,7 @@ def export(checkpoint: Checkpoint, path: str | Path, *, int8: bool = True) -> No
             _trace(checkpoint, whole)
             if int8:
                 quantized = str(Path(folder) / "int8.onnx")
-                quantize(whole, quantized, checkpoint.labels)
+                _quantize(whole, quantized, checkpoint.labels)
                 whole = quantized
             graph = onnx.load(whole)
         onnx.helper.set_model_props(graph, {KEY: checkpoint.metadata.to_json()})
@@ -206,33 +206,23 @@ def _trace(checkpoint: Checkpoint, path: str) -> None:
             del states[STATES[-1]]
         for name in states:
             axes[name] = axes[next_state(name)] = {2 if name == "recurrent" else 0: "batch"}
-    trace(graph, inputs | states, [*config.outputs, *map(next_state, states)], axes, path)
-
-
-def trace(
-    module: nn.Module,
-    inputs: Mapping[str, Tensor],
-    outputs: Sequence[str],
-    axes: Mapping[str, Mapping[int, str]],
-    path: str,
-) -> None:
-    """Write a graph of what the module does with these inputs. axes: those of any size."""
+    inputs |= states
     with torch.inference_mode(), warnings.catch_warnings():
         # The exporter that is not deprecated unrolls or refuses recurrent layers; this one writes LSTM nodes.
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            module.eval(),  # whose mode is put back, and with it that of its parts
+            graph.eval(),  # whose mode is put back, and with it that of its parts
             tuple(inputs.values()),
             path,
             input_names=list(inputs),
-            output_names=list(outputs),
+            output_names=[*config.outputs, *map(next_state, states)],
             dynamic_axes=axes,
             opset_version=_OPSET,
             dynamo=False,
         )
 
 
-def quantize(source: str, target: str, outputs: Iterable[str] = ()) -> None:
+def _quantize(source: str, target: str, outputs: Iterable[str]) -> None:
     """Write a graph with int8 weights in all but the output layers of these names."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from onnxruntime.quantization.shape_inference import quant_pre_process

@@ -60,11 +60,10 @@ class Stream:
         recognizer.stream()  # an unsuitable model is found here, not at the first word
         self._recognizer = recognizer
         self.config = config
-        if decoder is None and second_pass is None:
-            decoder = recognizer.new_decoder()
-        elif decoder is None:
-            decoder = recognizer.new_decoder.narrowed(_BEAM_BEFORE_SECOND_PASS, by_n_grams=True)()
-        self._decoder = decoder
+        new_decoder = recognizer.new_decoder
+        if second_pass is not None:
+            new_decoder = new_decoder.narrowed(_BEAM_BEFORE_SECOND_PASS)
+        self._decoder = decoder or new_decoder()
         self._second_pass = second_pass
         self._detector = SpeechDetector()
         # Steps end where the window of an output frame ends, so that none waits for the next step.

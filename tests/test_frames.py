@@ -19,12 +19,13 @@ def posteriors(blanks: list[float]) -> np.ndarray:
 def test_a_run_of_blanks_weighs_as_its_frames_one_after_the_other() -> None:
     log_probs = posteriors([0.5, 0.97, 0.99, 0.95, 0.4, 0.96])
     frames = Frames.of(log_probs, BIAS, 9, 0.9)
-    assert len(frames) == 2 and frames.has_run.tolist() == [False, True, True]
+    assert len(frames) == 2
+    assert [*frames.block.has_run[:, 0].tolist(), frames.ends_in_run] == [False, True, True]
     weights = np.exp(log_probs - BIAS)
     blank, label = np.full(3, 0.2), np.full(3, 0.3)
     for frame in weights[1:4]:
         blank, label = (blank + label) * frame[0], label * frame
-    mapped = np.array([0.2 + 0.3 * frames.carried[1], 0.3 * frames.held[1]])
+    mapped = np.array([0.2 + 0.3 * frames.block.carried[1, 0], 0.3 * frames.block.held[1, 0]])
     left_out = frames.factor + np.log(weights[5, 0]) * -1 - np.log(weights[[0, 4]].max(1)).sum()
     np.testing.assert_allclose(mapped * np.exp(left_out), [blank, label], rtol=1e-5)
     assert frames.best_path_score == pytest.approx(np.log(weights.max(1)).sum(), abs=1e-5)

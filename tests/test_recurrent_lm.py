@@ -149,7 +149,7 @@ def test_a_search_with_it_equals_brute_force(
     scores = word_scores(log_probs, spelled, weigh)
     found = search.end(n_best=3).hypotheses
     assert found[0].words == max(scores, key=lambda words: scores[words])
-    # The graph rounds to 8 bits what it computes at once, and that is other words here.
+    # The graph rounds to 8 bits.
     np.testing.assert_allclose([h.score for h in found], [scores[h.words] for h in found], atol=0.02)
 
 

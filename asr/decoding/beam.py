@@ -54,9 +54,9 @@ class BeamSearch:
         self._n_blanks = frames.n_blanks
         self._best_path_score += frames.best_path_score
         self._lanes.weigh(frames.factor)
-        self._lanes.go_on(frames.block())
-        if frames.has_run[-1]:
-            self._lanes.stay(frames.held[-1:], frames.carried[-1:])
+        self._lanes.go_on(frames.block)
+        if frames.ends_in_run:
+            self._lanes.stay(frames.held, frames.carried)
 
     def best(self) -> Hypothesis:
         """The likeliest words so far; a word that has only begun is not among them."""

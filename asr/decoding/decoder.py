@@ -147,19 +147,16 @@ class DecoderFactory:
         """Of the searches; None when decoders are greedy."""
         return None if self._graph is None else self._graph.config
 
-    def narrowed(self, beam_size: int, *, by_n_grams: bool = False) -> DecoderFactory:
-        """The same whose searches keep so many hypotheses at most, if the user has not chosen how many.
-
-        by_n_grams: they ask these alone.
-        """
+    def narrowed(self, beam_size: int) -> DecoderFactory:
+        """The same whose searches ask n-grams alone, and keep so many hypotheses at most if the user has not
+        chosen how many."""
         other = copy(self)
         if self._graph is not None:
             config = self._graph.config
             other._graph = copy(self._graph)
             if not self._beam_is_chosen:
                 other._graph.config = replace(config, beam_size=min(beam_size, config.beam_size))
-            if by_n_grams:
-                other._graph.mixture = None
+            other._graph.mixture = None
         return other
 
     def __call__(self) -> Decoder:
@@ -194,9 +191,9 @@ class DecoderFactory:
                 greedy.step(log_probs)
                 yield greedy, greedy.end()
             return
-        whole = [log_probs for log_probs, _ in utterances]
         decoder = self._beam_decoder(self._graph)
-        closed = [np.concatenate([log_probs, decoder.closing]) for log_probs in whole]
+        closing = decoder.closing
+        closed = [np.concatenate([log_probs, closing]) for log_probs, _ in utterances]
         found = search_all(self._graph, closed, self._log_priors, self._n_best)
         for (log_probs, offset), each in zip(utterances, found, strict=True):
             decoder.begin(offset)

@@ -22,8 +22,12 @@ _LONGEST_RUN = 32  # blanks, so that what labels weigh in it stays in the range 
 
 
 class Block(NamedTuple):
-    """Consecutive frames of utterances side by side, (frames, utterances, ...): what Frames has of each, and
-    of the run before it."""
+    """Consecutive frames of utterances side by side, and the run of certain blanks before each.
+
+    probabilities: (frames, utterances, labels) in relation to the likeliest label; scores: their logarithms.
+    tried: (frames, utterances, k) the labels that may follow, in order; tried_scores: theirs.
+    held, carried: (frames, utterances, labels) as above; has_run: (frames, utterances) whether there is one.
+    """
 
     probabilities: np.ndarray
     scores: np.ndarray
@@ -43,27 +47,23 @@ class Block(NamedTuple):
 class Frames:
     """n frames that may bring a label, and the runs of certain blanks before each and after the last.
 
-    probabilities: (n, labels) in relation to the likeliest label; scores: (n, labels) their logarithms.
-    tried: (n, k) the labels that may follow, in order; tried_scores: theirs.
-    held, carried: (n + 1, labels) as above; has_run: (n + 1,) whether there is a run.
+    block: the frames, (n, 1, ...), and the runs before them.
+    held, carried: (1, labels) as above, of the run after the last frame, if it ends_in_run.
     factor: the logarithm of what all of these leave out.
     best_path_score: that of the likeliest label of every frame.
     n_blanks: in the last run, if it may go on.
     """
 
-    probabilities: np.ndarray
-    scores: np.ndarray
-    tried: np.ndarray
-    tried_scores: np.ndarray
+    block: Block
     held: np.ndarray
     carried: np.ndarray
-    has_run: np.ndarray
-    factor: float = 0.0
-    best_path_score: float = 0.0
-    n_blanks: int = 0
+    ends_in_run: bool
+    factor: float
+    best_path_score: float
+    n_blanks: int
 
     def __len__(self) -> int:
-        return len(self.scores)
+        return len(self.block.scores)
 
     @classmethod
     def of(
@@ -97,44 +97,28 @@ class Frames:
         scores = scores[looked_at]
         n_tried = min(n_tried, len(bias) - 1)
         tried = np.sort(np.argpartition(-scores[:, 1:], n_tried - 1)[:, :n_tried] + 1)
-        n = len(looked_at) + 1
-        return cls(
-            probabilities[looked_at],
-            scores,
-            tried,
-            scores[np.arange(len(scores))[:, None], tried],
-            held[:n],
-            carried[:n],
-            np.array(has_run),
-            factor,
-            best_path_score,
-            n_blanks,
-        )
-
-    def block(self) -> Block:
-        """All frames, and the runs but for the last."""
-        n = len(self)
-        at_frames = self.probabilities, self.scores, self.tried, self.tried_scores
-        columns = *at_frames, self.held[:n], self.carried[:n], self.has_run[:n]
-        return Block(*(column[:, None] for column in columns))
+        columns = probabilities[looked_at], scores, tried, scores[np.arange(len(scores))[:, None], tried]
+        n = len(looked_at)
+        block = Block(*(c[:, None] for c in (*columns, held[:n], carried[:n], np.array(has_run[:n], bool))))
+        last = held[n : n + 1], carried[n : n + 1], has_run[n]
+        return cls(block, *last, factor, best_path_score, n_blanks)
 
     def blocks(self, n: int) -> Iterator[Block]:
         """Blocks of n frames each. At the end come one to n of silence, after which all is as it was."""
-        n_added = n - len(self) % n
-        silence = np.zeros((n_added, self.scores.shape[1]))
-        silence[:, BLANK] = 1
+        rows = zip(self.block, self._silence(n - len(self) % n), strict=True)
+        whole = Block(*(np.concatenate(columns) for columns in rows))
+        for first in range(0, len(whole.scores), n):
+            yield Block(*(column[first : first + n] for column in whole))
+
+    def _silence(self, n: int) -> Block:
+        """n frames that leave everything as it is after the last run, which comes before them."""
+        probabilities = np.zeros((n, 1, self.held.shape[1]))
+        probabilities[..., BLANK] = 1
         with np.errstate(divide="ignore"):
-            scores = np.concatenate([self.scores, np.log(silence).astype(np.float32)])
-        tried = np.arange(1, self.tried.shape[1] + 1)
-        longer = Frames(
-            np.concatenate([self.probabilities, silence]),
-            scores,
-            np.concatenate([self.tried, np.tile(tried, (n_added, 1))]),
-            np.concatenate([self.tried_scores, np.full((n_added, len(tried)), np.float32(-np.inf))]),
-            np.concatenate([self.held, np.ones_like(silence)]),
-            np.concatenate([self.carried, np.zeros_like(silence)]),
-            np.concatenate([self.has_run, np.zeros(n_added, bool)]),
-        )
-        block = longer.block()
-        for first in range(0, len(longer), n):
-            yield Block(*(column[first : first + n] for column in block))
+            scores = np.log(probabilities).astype(np.float32)
+        n_tried = self.block.tried.shape[-1]
+        tried = np.broadcast_to(np.arange(1, n_tried + 1), (n, 1, n_tried))
+        held, carried = np.ones_like(probabilities), np.zeros_like(probabilities)
+        has_run = np.zeros((n, 1), bool)
+        held[0], carried[0], has_run[0] = self.held, self.carried, self.ends_in_run
+        return Block(probabilities, scores, tried, scores[..., 1 : n_tried + 1], held, carried, has_run)

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-MAX_LANES = 32
 _HASH_FACTOR = np.int64(0x5851F42D4C957F2D)  # of a linear congruential generator (Knuth, MMIX)
-# Of the 64 bits of a key: the lane's, and at the end those of the text; between them, those of the place.
+# Of the 64 bits of a key: the lane's, so that there are 32 at most, and at the end those of the text;
+# between them, those of the place.
 _LANE_BITS = np.uint64(5)
 _TEXT_BITS = np.uint64(24)
 

@@ -92,7 +92,7 @@ class Lanes:
         self._factors[-1] += factor
 
     def stay(self, held: np.ndarray, carried: np.ndarray) -> None:
-        """By frames that bring no new label, as Frames has them, (lanes, labels)."""
+        """By frames that bring no new label, as Block has them, (lanes, labels)."""
         beam = self._beam
         at = self._last_labels()
         self._reweigh(beam.blank + beam.label * carried.ravel()[at], beam.label * held.ravel()[at])
@@ -128,7 +128,7 @@ class Lanes:
     def _advance(
         self, probabilities: np.ndarray, scores: np.ndarray, tried: np.ndarray, tried_scores: np.ndarray
     ) -> None:
-        """By one frame a lane as Frames has them: (lanes, labels), (lanes * labels,) and twice (lanes, k)."""
+        """By one frame a lane as Block has them: (lanes, labels), (lanes * labels,) and twice (lanes, k)."""
         beam, tree, graph = self._beam, self._graph.tree, self._graph
         total = beam.total
         blank = total * probabilities[self._index(beam.lanes), BLANK]
