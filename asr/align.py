@@ -64,23 +64,24 @@ def forced_spans(log_probs: np.ndarray, labels: Sequence[int]) -> list[Span]:
     states = np.full(2 * len(labels) + 1, BLANK)  # labels with blanks around them
     states[1::2] = labels
     # From a label straight to the next one, past the blank between them, unless they are the same.
-    may_skip = np.zeros(len(states), bool)
-    may_skip[3::2] = states[3::2] != states[1:-2:2]
+    skipping = np.full(len(states), -np.inf)
+    skipping[3::2][states[3::2] != states[1:-2:2]] = 0.0
     emitted = log_probs[:, states]
-    score = np.full(len(states), -np.inf)
-    score[:2] = emitted[0, :2] if len(emitted) else 0.0
-    steps = np.zeros(emitted.shape, np.uint8)  # how many states back the best way came from
-    for t in range(1, len(emitted)):
-        ways = np.full((3, len(states)), -np.inf)
-        ways[0], ways[1, 1:] = score, score[:-1]
-        ways[2, 2:] = np.where(may_skip[2:], score[:-2], -np.inf)
-        steps[t] = ways.argmax(0)
-        score = ways.max(0) + emitted[t]
+    scores = np.full((len(emitted), 2 + len(states)), -np.inf)  # of the best way to each, from the third on
+    scores[:1, 2:4] = emitted[:1, :2]
+    for before, after, frame in zip(scores, scores[1:], emitted[1:], strict=False):
+        best = np.maximum(np.maximum(before[2:], before[1:-1]), before[:-2] + skipping)
+        np.add(best, frame, out=after[2:])
     path = np.zeros(len(emitted), int)
-    if len(emitted):
-        path[-1] = len(states) - 1 if len(states) == 1 or score[-1] > score[-2] else len(states) - 2
-    for t in range(len(emitted) - 1, 0, -1):
-        path[t - 1] = path[t] - steps[t, path[t]]
+    state = len(states) - 1
+    if len(emitted) and len(labels) and scores[-1, -2] >= scores[-1, -1]:
+        state -= 1
+    for t in range(len(emitted) - 1, -1, -1):
+        path[t] = state
+        stay, step, skip = scores[t - 1, [state + 2, state + 1, state]]
+        skip += skipping[state]
+        if t and max(step, skip) > stay:
+            state -= 1 if step >= skip else 2
     return _spans(log_probs, states[path], path)
 
 

@@ -1,8 +1,8 @@
 """A checkpoint -> an ONNX graph from samples to log-probabilities, in float32 or with int8 weights.
 
-The log-mel front end is part of the graph, so that nothing of torch is needed to run it: a convolution
-with the windowed sines and cosines of the discrete Fourier transform takes the place of the FFT, which
-costs a tenth of the network. asr/onnx_engine.py runs the graph and tells its inputs and outputs.
+The log-mel front end is part of the graph, so that nothing of torch is needed to run it: a product with
+the windowed sines and cosines of the discrete Fourier transform takes the place of the FFT, which costs a
+tenth of the network. asr/onnx_engine.py runs the graph and tells its inputs and outputs.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from __future__ import annotations
 import tempfile
 import warnings
 from collections.abc import Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +24,7 @@ from asr.checkpoint import Checkpoint
 from asr.features import LogMel
 from asr.files import write_atomically
 from asr.metadata import KEY
-from asr.model import AcousticModel, RecurrentLayer, TimeReduction, length_mask, output_lengths
+from asr.model import AcousticModel, RecurrentLayer, TimeReduction, length_mask
 from asr.onnx_engine import LENGTHS, SAMPLES, STATES, OnnxEngine, next_state
 from asr.torch_engine import TorchEngine
 
@@ -101,19 +103,27 @@ class _FrontEnd(nn.Module):
         self.margin = (self.config.n_fft - len(window)) // 2  # torch centres a window in the transform
         time = torch.arange(len(window), dtype=torch.float64) + self.margin
         frequency = torch.arange(self.config.n_fft // 2 + 1, dtype=torch.float64)
-        angle = 2 * torch.pi * frequency[:, None] * time / self.config.n_fft
-        self.register_buffer("kernel", torch.cat([angle.cos(), angle.sin()])[:, None].mul(window).float())
-        self.register_buffer("filters", log_mel.mel.mel_scale.fb.T[..., None].clone())
+        angle = 2 * torch.pi * time[:, None] * frequency / self.config.n_fft
+        self.register_buffer("kernel", (torch.cat([angle.cos(), angle.sin()], 1) * window[:, None]).float())
+        self.register_buffer("filters", log_mel.mel.mel_scale.fb.clone())
         self.register_buffer("scale", 1 / log_mel.deviation)
         self.register_buffer("shift", -log_mel.mean / log_mel.deviation)
 
     def forward(self, samples: Tensor) -> Tensor:
-        """(batch, samples) -> (batch, frames, mels)."""
-        inside = samples[:, None, self.margin : samples.shape[1] - self.margin]
-        spectrum = nn.functional.conv1d(inside, self.kernel, stride=self.config.hop_length)
-        real, imaginary = spectrum.square().chunk(2, 1)
-        mel = nn.functional.conv1d(real + imaginary, self.filters)
-        return (mel + self.config.floor).log().transpose(1, 2) * self.scale + self.shift
+        """(batch, samples), no more than the frames need -> (batch, frames, mels)."""
+        squares = (self._windows(samples) @ self.kernel).square()
+        n = len(self.filters)
+        mel = (squares[..., :n] + squares[..., n:]) @ self.filters
+        return (mel + self.config.floor).log() * self.scale + self.shift
+
+    def _windows(self, samples: Tensor) -> Tensor:
+        """(batch, samples) -> (batch, frames, window): hop by hop, since windows overlap."""
+        hop, size = self.config.hop_length, len(self.kernel)
+        inside = nn.functional.pad(samples, (-self.margin, -self.margin - size % -hop))
+        hops = inside.reshape(samples.shape[0], -1, hop)
+        n = -(-size // hop)  # that a window reaches into
+        parts = [hops[:, i : i - n + 1] for i in range(n - 1)]
+        return torch.cat([*parts, hops[:, n - 1 :, : size - (n - 1) * hop]], -1)
 
 
 class _Whole(nn.Module):
@@ -133,12 +143,25 @@ class _Step(nn.Module):
 
     Unlike AcousticModel.step() every state has a fixed shape. Frames beyond an item's length are none,
     so that a recording's end is a step like any other; what waits for its future context is at first
-    `lookahead` frames of nothing, whose outputs the caller drops.
+    `lookahead` frames of nothing, whose outputs the caller drops. A step is short, so that what counts is
+    the number of operations: time comes first wherever ONNX's LSTM wants it so.
     """
+
+    future: Tensor
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__()
         self.front_end, self.model = _FrontEnd(checkpoint.front_end), checkpoint.model
+        self.recurrences = nn.ModuleList()
+        for layer in self.model.layers:
+            assert isinstance(layer, RecurrentLayer)
+            recurrence: Any = copy(layer.directions[0])  # which has the same weights
+            recurrence.batch_first = False
+            self.recurrences.append(recurrence)
+        if self.model.future is not None:
+            weights = self.model.future.weight.clone()
+            weights[..., 0] += 1  # what the convolution is added to
+            self.register_buffer("future", weights[:, :, None])
 
     def forward(
         self,
@@ -149,28 +172,38 @@ class _Step(nn.Module):
         recurrent: Tensor,
         future: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
+        """first, second: (batch, channels, 1, bands); recurrent: (layers * parts of a state, batch, cells);
+        future: (lookahead, batch, n_model). Returns the outputs and the next states."""
         model: AcousticModel = self.model
         features = self.front_end(samples)
-        x = (features * length_mask(lengths, features.shape[1])[..., None])[:, None]
-        x = torch.cat([first, x], 2)
+        # Outputs at every second and fourth frame are those of frames that there are.
+        mask = length_mask(lengths, features.shape[1]).float()[:, None, :, None]
+        x = torch.cat([first, features[:, None] * mask], 2)
         first = x[:, :, -1:]
-        x = TimeReduction.convolve(model.reduction.first, x)
-        x = x * length_mask((lengths + 1) // 2, x.shape[2])[:, None, :, None]
+        x = TimeReduction.convolve(model.reduction.first, x) * mask[:, :, ::2]
         x = torch.cat([second, x], 2)
         second = x[:, :, -1:]
-        x = model.reduction.output(TimeReduction.convolve(model.reduction.second, x))
-        after = []
-        for i, (layer, state) in enumerate(zip(model.layers, recurrent, strict=True)):
+        x = model.reduction.output(TimeReduction.convolve(model.reduction.second, x)).transpose(0, 1)
+        before = recurrent.split(1)
+        n_parts = len(before) // len(model.layers)
+        after: list[Tensor] = []
+        for i, (layer, recurrence) in enumerate(zip(model.layers, self.recurrences, strict=True)):
             assert isinstance(layer, RecurrentLayer)
-            x, state = layer.step(x, tuple(state[:, None]) if len(state) == 2 else state)
-            after.append(torch.cat(state) if isinstance(state, tuple) else state)
-            x, _ = model.hear_middle(i, x)
-        states = [first, second, torch.stack(after)]
+            state = before[n_parts * i : n_parts * (i + 1)]
+            output, state = recurrence(layer.norm(x), state if n_parts == 2 else state[0])
+            after.extend(state if n_parts == 2 else [state])
+            x, _ = model.hear_middle(i, x + layer.project(output))
+        states = [first, second, torch.cat(after)]
         if future is not None:
-            x = x * length_mask(output_lengths(lengths), x.shape[1])[..., None]
-            x = torch.cat([future, x], 1)
-            states.append(x[:, -model.config.lookahead :])
-            x = model._see_future(x)
+            assert model.future is not None
+            x = torch.cat([future, x * mask[:, 0, ::4].transpose(0, 1)])
+            states.append(x[-model.config.lookahead :])
+            # A convolution in two dimensions is one that runtimes have a fast kernel for.
+            x = x.permute(1, 2, 0)[:, :, None]
+            x = nn.functional.conv2d(x, self.future, model.future.bias, groups=x.shape[1])
+            x = x[:, :, 0].transpose(1, 2)
+        else:
+            x = x.transpose(0, 1)
         return *model._outputs(x).values(), *states
 
 
@@ -196,8 +229,8 @@ def _trace(checkpoint: Checkpoint, path: str) -> None:
                 (
                     state.convolutions[0].repeat(n_batch, 1, 1, 1),
                     state.convolutions[1].repeat(n_batch, 1, 1, 1),
-                    torch.zeros(config.n_layers, n_parts, n_batch, config.n_hidden),
-                    torch.zeros(n_batch, config.lookahead, config.n_model),
+                    torch.zeros(config.n_layers * n_parts, n_batch, config.n_hidden),
+                    torch.zeros(config.lookahead, n_batch, config.n_model),
                 ),
                 strict=True,
             )
@@ -205,7 +238,8 @@ def _trace(checkpoint: Checkpoint, path: str) -> None:
         if not config.lookahead:
             del states[STATES[-1]]
         for name in states:
-            axes[name] = axes[next_state(name)] = {2 if name == "recurrent" else 0: "batch"}
+            at = 1 if name in ("recurrent", "future") else 0
+            axes[name] = axes[next_state(name)] = {at: "batch"}
     inputs |= states
     with torch.inference_mode(), warnings.catch_warnings():
         # The exporter that is not deprecated unrolls or refuses recurrent layers; this one writes LSTM nodes.
@@ -223,16 +257,20 @@ def _trace(checkpoint: Checkpoint, path: str) -> None:
 
 
 def _quantize(source: str, target: str, outputs: Iterable[str]) -> None:
-    """Write a graph with int8 weights in all but the output layers of these names."""
+    """Write a graph with int8 weights in all but the front end and the output layers of these names."""
+    import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     prepared = f"{target}.prepared"
     quant_pre_process(source, prepared, skip_symbolic_shape=True)
+    exact = ("/front_end/", *(f"/{name}/" for name in outputs))
     quantize_dynamic(
         prepared,
         target,
         op_types_to_quantize=["LSTM", "MatMul"],
-        nodes_to_exclude=[f"/model/{name}/MatMul" for name in outputs],
+        nodes_to_exclude=[
+            node.name for node in onnx.load(prepared).graph.node if any(part in node.name for part in exact)
+        ],
         weight_type=QuantType.QInt8,
     )

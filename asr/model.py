@@ -89,15 +89,16 @@ class TimeReduction(nn.Module):
 
     def __init__(self, n_mels: int, n_channels: int, n_model: int) -> None:
         super().__init__()
-        self.first = nn.Conv2d(1, n_channels, 3, stride=2)
-        self.second = nn.Conv2d(n_channels, n_channels, 3, stride=2)
+        # Frequency is padded here, time by the caller.
+        self.first = nn.Conv2d(1, n_channels, 3, stride=2, padding=(0, 1))
+        self.second = nn.Conv2d(n_channels, n_channels, 3, stride=2, padding=(0, 1))
         n_bands = (n_mels + 1) // 2
         self.project = nn.Linear(n_channels * ((n_bands + 1) // 2), n_model)
 
     @staticmethod
     def convolve(convolution: nn.Conv2d, x: Tensor) -> Tensor:
-        """Halve (batch, channels, frames, bands); frequency is padded here, time by the caller."""
-        return F.relu(convolution(F.pad(x, (1, 1))))
+        """Halve (batch, channels, frames, bands)."""
+        return F.relu(convolution(x))
 
     def output(self, x: Tensor) -> Tensor:
         """(batch, channels, frames', bands') -> (batch, frames', n_model)."""

@@ -214,7 +214,7 @@ class _Utterance:
         self._blocks.append(samples)
         self._n_samples += len(samples)
         self._decode(samples, last=False)
-        words = self._decoder.partial()
+        words = self._after_committed(self._decoder.partial())
         self._agree(words, self._decoder.agreement(len(words)))
 
     def flush(self) -> None:
@@ -245,9 +245,6 @@ class _Utterance:
         """Show the words that the hypotheses agree on, and commit those that have stayed the same, but never
         the last: it may grow."""
         before = [word.text for word in self._tentative]
-        n_words = len(words)
-        words = self._after_committed(words)
-        agreement = agreement[n_words - len(words) :]
         since: list[int] = []
         for i, word in enumerate(words):
             agrees = i < len(before) and before[i] == word.text

@@ -166,20 +166,22 @@ def test_agreement_is_the_share_of_the_hypotheses_that_have_the_same_words_so_fa
     tree = PrefixTree(Pronunciations.of([([1], 3), ([2], 4)]), 3)
     lm = complete_model(2, 1, 0)
     search = BeamSearch(Graph(tree, lm, BeamConfig(lm_weight=0.0, word_score=0.0, **EVERYTHING)))
-    assert search.agreement() == []
+    assert search.agreement(0) == []
     clear, blank = [0.001, 0.998, 0.001], [0.998, 0.001, 0.001]
     search.step(np.log(np.array([clear, blank], np.float32)))
     # Another hypothesis, as likely, is still inside the word: a longer one could follow.
-    assert search.best().words == (3,) and search.agreement() == pytest.approx([0.5], abs=0.005)
+    assert search.best().words == (3,) and search.agreement(1) == pytest.approx([0.5], abs=0.005)
     search.step(np.log(np.array([[0.001, 0.3, 0.699], blank], np.float32)))
     assert search.best().words == (3, 4)
-    first, second = search.agreement()
+    first, second = search.agreement(2)
+    assert search.agreement(1) == [second]
     assert first > 0.99 and second == pytest.approx(0.7 / 2, abs=0.01)
     for _ in range(6):
         search.step(np.log(np.array([clear, blank], np.float32)))
     assert len(search.best().words) == 8
-    assert search.agreement()[:2] == [1.0, 1.0]  # too long ago to doubt
-    assert search.agreement() == sorted(search.agreement(), reverse=True)
+    agreement = search.agreement(8)
+    assert agreement[:2] == [1.0, 1.0]  # too long ago to doubt
+    assert agreement == sorted(agreement, reverse=True)
 
 
 @pytest.mark.parametrize("prior", [0.3, 0.001])

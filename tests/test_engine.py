@@ -19,7 +19,7 @@ from asr.torch_engine import TorchEngine
 from tests.conftest import SENTENCE
 
 ROOT = Path(__file__).parent.parent
-EXACT = 2e-4  # between log-probabilities in float32
+EXACT = 3e-4  # between log-probabilities in float32, of which the front ends differ most
 ROUNDED = 0.05  # between probabilities, one of them with int8 weights
 
 

@@ -253,7 +253,8 @@ class Doubtful(Fickle):
     """The same, never sure of a word with a question mark."""
 
     def agreement(self, n_words: int) -> list[float]:
-        return [0.1 if word.text.endswith("?") else 0.9 for word in self.partial()]
+        words = self.partial()
+        return [0.1 if word.text.endswith("?") else 0.9 for word in words[len(words) - n_words :]]
 
 
 def test_words_that_the_hypotheses_do_not_agree_on_are_not_shown(

@@ -62,13 +62,14 @@ class BeamSearch:
         """The likeliest words so far; a word that has only begun is not among them."""
         return self._lanes.best()
 
-    def agreement(self) -> list[float]:
-        """Of each word of best(), the share of all probability whose hypotheses have the same words up to it.
+    def agreement(self, n_words: int) -> list[float]:
+        """Of each of the last n words of best(), the share of all probability whose hypotheses have the same
+        words up to it.
 
         A hypothesis that is still inside a word does not have it. Older words than the last few count as
         agreed on.
         """
-        return self._lanes.agreement()
+        return self._lanes.agreement(n_words)
 
     @np.errstate(divide="ignore")
     def end(self, n_best: int = 1) -> Found:

@@ -55,7 +55,7 @@ class Decoder(Protocol):
         """The best words so far; later steps may change them."""
 
     def agreement(self, n_words: int) -> Sequence[float]:
-        """Of each of the n words that partial() gave, how sure it is to stay: 0 to 1."""
+        """Of each of the last n words that partial() gave, how sure it is to stay: 0 to 1."""
 
     def end(self) -> tuple[Word, ...]:
         """The best words, now that the utterance is over."""
@@ -365,7 +365,7 @@ class BeamDecoder:
     def agreement(self, n_words: int) -> Sequence[float]:
         if self._graph.lm is None:  # the search's words are characters
             return [1.0] * n_words
-        return self._search.agreement()
+        return self._search.agreement(n_words)
 
     @property
     def closing(self) -> np.ndarray:

@@ -333,25 +333,20 @@ class Lanes:
         """The likeliest hypothesis; of equally likely ones that with the latest word."""
         return int(np.lexsort((self._beam.history, self._beam.total))[-1])
 
-    def agreement(self) -> list[float]:
+    def agreement(self, n_words: int) -> list[float]:
         """Of the only lane, as BeamSearch has it."""
-        total = self._beam.total
-        share = total / total.sum()
-        entries = self._entries(int(self._beam.history[self._best_row()]))
-        agreed = [1.0] * len(entries)
-        if not entries:
-            return agreed
-        _, _, previous, texts, _ = self._words
-        recent = range(max(0, len(entries) - _DEEPEST), len(entries))
-        for i in recent:
-            agreed[i] = 0.0
+        n_recent = min(n_words, _DEEPEST)
+        if not n_recent:
+            return []
+        share = self._beam.total / self._beam.total.sum()
         history = self._beam.history
-        while history.max() >= entries[recent[0]]:  # an entry's number is larger than that of any before it
-            passed = texts[history]
-            for i in recent:
-                agreed[i] += float(share[passed == texts[entries[i]]].sum())
+        recent = self._entries(int(history[self._best_row()]))[-n_recent:]
+        _, _, previous, texts, _ = self._words
+        agreed = np.zeros(n_recent)
+        while history.max() >= recent[0]:  # an entry's number is larger than that of any before it
+            agreed += (texts[history] == texts[recent, None]) @ share
             history = previous[history]
-        return [min(share, 1.0) for share in agreed]
+        return [1.0] * (n_words - n_recent) + np.minimum(agreed, 1.0).tolist()
 
     def end(self, lane: int, n_best: int) -> list[Hypothesis]:
         """The likeliest word sequences of a lane that is over, the best first."""
