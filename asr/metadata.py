@@ -50,9 +50,13 @@ class Metadata:
         )
 
     def describes_the_same(self, other: Metadata) -> bool:
-        """Whether both come from one training run at one point, its log priors left aside."""
-        return all(
-            getattr(self, name) == getattr(other, name) for name in ("model", "features", "labels", "info")
+        """Whether both come from one training run at one point, its log priors left aside.
+
+        A setting of the model that only one of them has is newer than the other; its default changes nothing.
+        """
+        settings = self.model.keys() & other.model.keys()
+        return all(self.model[name] == other.model[name] for name in settings) and all(
+            getattr(self, name) == getattr(other, name) for name in ("features", "labels", "info")
         )
 
     @classmethod

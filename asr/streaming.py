@@ -27,7 +27,8 @@ STEP = 4 * GRID  # samples: 160 ms
 _FIRST_STEP = STEP // 2  # until words of an utterance are shown
 _AGREEMENT_SHOWN = 0.6  # of the hypotheses' probability on a word before it is shown
 _UNCHANGED = 2 * STEP  # samples during which a word stays the same before it is committed
-_BEAM_BEFORE_SECOND_PASS = 200  # hypotheses: half find nearly the same words, which will be replaced
+# Half the hypotheses, and those within less of the best, find nearly the same words, which will be replaced.
+_BEAM_BEFORE_SECOND_PASS, _THRESHOLD_BEFORE_SECOND_PASS = 200, 9.0
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Stream:
         self.config = config
         new_decoder = recognizer.new_decoder
         if second_pass is not None:
-            new_decoder = new_decoder.narrowed(_BEAM_BEFORE_SECOND_PASS)
+            new_decoder = new_decoder.narrowed(_BEAM_BEFORE_SECOND_PASS, _THRESHOLD_BEFORE_SECOND_PASS)
         self._decoder = decoder or new_decoder()
         self._second_pass = second_pass
         self._detector = SpeechDetector()

@@ -327,13 +327,17 @@ def test_a_narrower_search_leaves_the_others_and_what_was_asked_for_as_they_are(
     chosen = DecoderFactory(LABELS, {}, DecoderOptions(beam_size=50), little_language(True))
     sound = spoken(LABELS["phones"], "T UW K AE T S".split(), probability=0.3)
     kept = []
-    for decoder in (factory.narrowed(3)(), factory(), chosen.narrowed(3)()):
+    for decoder in (factory.narrowed(3, 9.0)(), factory(), chosen.narrowed(3, 1.0)()):
         assert isinstance(decoder, BeamDecoder)
         decoder.step(sound)
         kept.append(len(decoder._search._lanes._beam))
     assert kept[0] <= 3 < kept[1] == kept[2]
+    narrow = factory.narrowed(1000, 9.0).config
+    assert narrow is not None and narrow.threshold == 9.0 and narrow.beam_size == BeamConfig.beam_size
+    closed = DecoderFactory(LABELS, {}, DecoderOptions(grammar=(("two", "cats"),)), little_language(True))
+    assert closed.narrowed(3, 9.0).config == closed.config
     greedy = DecoderFactory(LABELS, {}, DecoderOptions(), None)
-    assert greedy.narrowed(3).config is None
+    assert greedy.narrowed(3, 9.0).config is None
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,14 @@ def test_a_graph_carries_what_its_checkpoint_knows(tiny_checkpoint: Path, tmp_pa
     assert exported.labels == model.labels and exported.info == model.info
     np.testing.assert_allclose(exported.log_priors["characters"], model.log_priors["characters"])
     assert exported.describes_the_same(checkpoint.read(tmp_path / "model.safetensors"))
+
+
+def test_a_graph_fits_a_checkpoint_from_before_its_model_had_all_settings(tiny_checkpoint: Path) -> None:
+    new = checkpoint.load(tiny_checkpoint).metadata
+    old = replace(new, model={name: new.model[name] for name in new.model if name != "self_conditioning"})
+    assert new.describes_the_same(old) and old.describes_the_same(new)
+    assert not new.describes_the_same(replace(old, model={**old.model, "n_layers": 7}))
+    assert not new.describes_the_same(replace(old, info={"step": -1}))
 
 
 def test_export_tells_size_and_difference(

@@ -113,6 +113,6 @@ def test_a_bonus_on_a_phrase_is_seen_from_its_first_label() -> None:
     for bonus in (0.0, 3.0):
         phrases = [Phrase("w4 w5", (7, 8), bonus)]
         graph = Graph(PrefixTree(spelled, 3), lm, config, phrases)
-        first_of_the_phrase = graph.tree.first_child[0] + 1
+        first_of_the_phrase = graph.tree.branches[0, 1] + 1
         scores.append(graph.look_ahead(np.array([-1]), np.array([first_of_the_phrase]))[0])
     assert scores[1] == pytest.approx(scores[0] + 3.0, abs=1e-4)

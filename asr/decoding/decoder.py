@@ -147,15 +147,19 @@ class DecoderFactory:
         """Of the searches; None when decoders are greedy."""
         return None if self._graph is None else self._graph.config
 
-    def narrowed(self, beam_size: int) -> DecoderFactory:
-        """The same whose searches ask n-grams alone, and keep so many hypotheses at most if the user has not
-        chosen how many."""
+    def narrowed(self, beam_size: int, threshold: float) -> DecoderFactory:
+        """The same whose searches ask n-grams alone, and keep fewer hypotheses if the user has not chosen how
+        many (both as in BeamConfig); those of a grammar are few anyway."""
         other = copy(self)
         if self._graph is not None:
             config = self._graph.config
             other._graph = copy(self._graph)
-            if not self._beam_is_chosen:
-                other._graph.config = replace(config, beam_size=min(beam_size, config.beam_size))
+            if not (self._beam_is_chosen or self._is_closed):
+                other._graph.config = replace(
+                    config,
+                    beam_size=min(beam_size, config.beam_size),
+                    threshold=min(threshold, config.threshold),
+                )
             other._graph.mixture = None
         return other
 

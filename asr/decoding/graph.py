@@ -36,7 +36,7 @@ class LanguageModel(Protocol):
         """(n,) natural log-probabilities of words after states, and (n,) the states that follow."""
 
     def last_words(self, states: np.ndarray) -> np.ndarray:
-        """(n,) the last word of each state's context, for look-ahead; -1 for none."""
+        """(n,) the last word of each state's context, for look-ahead; -1 for none, which state 0 has."""
 
 
 @dataclass(frozen=True)
@@ -117,5 +117,5 @@ class Graph:
             for word in phrase.ids:
                 log_prob, state = self.lm.score(state, np.array([word]))
                 scores[row] += self.config.lm_weight * log_prob[0] + self.config.word_score
-            following[row] = state[0]
-        return scores, following, self.lm.last_words(following)
+            following[row], in_model[row] = state[0], phrase.ids[-1]
+        return scores, following, np.where(following > 0, in_model, -1)

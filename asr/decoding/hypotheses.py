@@ -20,7 +20,7 @@ _TEXT_BITS = np.uint64(24)
 @dataclass(frozen=True)
 class Hypotheses:
     """Probability of ending in a blank and in a label, by a factor common to the lane; look-ahead in both, a
-    logarithm; and ids, (6, n) integers whose rows have names below."""
+    logarithm; and ids, (9, n) integers whose rows have names below."""
 
     blank: np.ndarray
     label: np.ndarray
@@ -48,14 +48,24 @@ class Hypotheses:
         return self.ids[3]
 
     @property
+    def branches(self) -> np.ndarray:
+        """(2, n) what PrefixTree.branches has of the nodes."""
+        return self.ids[4:6]
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The last labels, those of the nodes."""
+        return self.ids[6]
+
+    @property
     def history(self) -> np.ndarray:
         """The last words' places in the history of the searches."""
-        return self.ids[4]
+        return self.ids[7]
 
     @property
     def lanes(self) -> np.ndarray:
         """Of which search each is, in order."""
-        return self.ids[5]
+        return self.ids[8]
 
     @property
     def total(self) -> np.ndarray:
@@ -80,7 +90,7 @@ class Hypotheses:
 
 def text_after(texts: np.ndarray, words: np.ndarray) -> np.ndarray:
     """(n,) hashes of texts with a word more each."""
-    return texts * _HASH_FACTOR + words + 1
+    return (texts + words + 1) * _HASH_FACTOR
 
 
 def lane_starts(lanes: np.ndarray, n_lanes: int) -> np.ndarray:
@@ -106,7 +116,7 @@ def merged(
     """
     # One sort for all: hypotheses of one place share their upper bits, and those of the same words all.
     places = (candidates.states * n_nodes + candidates.nodes) * _HASH_FACTOR
-    texts = (candidates.texts * _HASH_FACTOR).view(np.uint64) >> (np.uint64(64) - _TEXT_BITS - _LANE_BITS)
+    texts = candidates.texts.view(np.uint64) >> (np.uint64(64) - _TEXT_BITS - _LANE_BITS)
     keys = (places.view(np.uint64) ^ texts) >> _LANE_BITS
     if n_lanes > 1:
         keys |= candidates.lanes.view(np.uint64) << (np.uint64(64) - _LANE_BITS)
@@ -131,7 +141,7 @@ def merged(
     # Sorting leaves those of one key in any order.
     chosen = np.minimum.reduceat(order, firsts)[kept]
     ids = candidates.ids.take(chosen, axis=1)
-    factors = best[index_of(ids[5], n_lanes)]
+    factors = best[index_of(ids[-1], n_lanes)]
     survivors = Hypotheses(blank[kept] / factors, label[kept] / factors, candidates.ahead[chosen], ids)
     return survivors, chosen, best
 

@@ -17,14 +17,12 @@ from asr.decoding.graph import Graph
 from asr.decoding.hypotheses import Hypotheses, index_of, lane_starts, merged, text_after
 from asr.decoding.ngram import END
 from asr.decoding.prefix_tree import MAX_LABELS
-from asr.decoding.ranges import joined_ranges
+from asr.decoding.ranges import distinct, joined_ranges
 from asr.decoding.recurrent import Rescoring
 from asr.labels import BLANK
 
 _MARGIN = 1.1  # by which the gap between best and worst hypothesis may grow from frame to frame
-_BITS = np.uint64(1) << np.arange(MAX_LABELS, dtype=np.uint64)  # of each label among a node's children
-_ONE = np.uint64(1)
-_LEEWAY = 1.0  # for hypotheses that a context may make better than they look without it
+_BITS = np.int64(1) << np.arange(MAX_LABELS)  # of each label among a node's children
 _DEEPEST = 6  # words that agreement() looks back
 _NEAR = 6.0  # to the best, in logarithms: hypotheses whose end the recurrent model sees
 
@@ -45,15 +43,14 @@ class Lanes:
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
-        self._beam = Hypotheses(np.zeros(0), np.zeros(0), np.zeros(0, np.float32), np.zeros((6, 0), np.int64))
+        self._beam = Hypotheses(np.zeros(0), np.zeros(0), np.zeros(0, np.float32), np.zeros((9, 0), np.int64))
         self._n = 0  # lanes
         self._starts = np.zeros(1, np.int64)  # where each lane begins in the beam, and its end
         self._factors = np.zeros(0)  # of each lane, common to its probabilities, their logarithms
         self._gaps = np.zeros(0)  # of each lane, between the best hypothesis and the worst kept
-        self._salts = np.zeros(0, np.int64)  # of each lane, what makes hashes its own
-        # The history: words, nodes, previous entries, hashes of the texts so far, and others that utterances
-        # do not share. A lane's first entry, which is no word, precedes itself.
-        self._words = np.zeros((5, 1024), np.int64)
+        # The history: words, nodes, previous entries, and hashes of the texts so far, which utterances do not
+        # share. A lane's first entry, which is no word, precedes itself.
+        self._words = np.zeros((4, 1024), np.int64)
         self._scores = np.zeros((2, 1024), np.float32)  # theirs as Graph.score() has it, and what is gained
         self._n_words = 0  # entries that there are
         self._rescoring = None if graph.mixture is None else Rescoring(graph.mixture)
@@ -66,22 +63,26 @@ class Lanes:
         state = np.full(1, 0 if lm is None else lm.start)
         last_word = np.full(1, -1) if lm is None else lm.last_words(state)
         zero = np.zeros(1, np.int64)
-        text, salt = zero, text_after(zero + number, zero)
-        entry = self._remember((zero, zero + BLANK, zero + self._n_words, text, text ^ salt), (zero, zero))
+        text = text_after(zero + number, zero)
+        if self._rescoring is not None:
+            self._rescoring.begin(text)
+        entry = self._remember((zero, zero + BLANK, zero + self._n_words, text), (zero, zero))
         self._n_rescored = self._n_words
-        ids = np.stack([text, state, last_word, zero + BLANK, entry, zero + self._n])
+        branches = self._graph.tree.branches[BLANK, :, None]
+        ids = np.stack(
+            [text, state, last_word, zero + BLANK, *branches, zero + BLANK, entry, zero + self._n]
+        )
         first = Hypotheses(np.ones(1), np.zeros(1), np.zeros(1, np.float32), ids)
         self._set(Hypotheses.joined([self._beam, first]), self._n + 1)
         self._factors = np.append(self._factors, 0.0)
         self._gaps = np.append(self._gaps, np.inf)
-        self._salts = np.append(self._salts, salt)
 
     def drop(self, over: Sequence[int]) -> None:
         """Forget lanes; those after them move up."""
         kept = np.setdiff1d(np.arange(self._n), over)
         beam = self._beam.take(np.isin(self._beam.lanes, kept).nonzero()[0])
         beam.lanes[:] = kept.searchsorted(beam.lanes)
-        self._factors, self._gaps, self._salts = self._factors[kept], self._gaps[kept], self._salts[kept]
+        self._factors, self._gaps = self._factors[kept], self._gaps[kept]
         self._set(beam, len(kept))
 
     def _set(self, beam: Hypotheses, n_lanes: int) -> None:
@@ -114,7 +115,7 @@ class Lanes:
 
     def _last_labels(self) -> np.ndarray:
         """Where each hypothesis finds its last label in (lanes * labels,)."""
-        return self._at(self._beam.lanes, self._graph.tree.labels[self._beam.nodes])
+        return self._at(self._beam.lanes, self._beam.labels)
 
     def go_on(self, block: Block) -> None:
         """Over its frames, one a lane at a time."""
@@ -129,44 +130,44 @@ class Lanes:
         self, probabilities: np.ndarray, scores: np.ndarray, tried: np.ndarray, tried_scores: np.ndarray
     ) -> None:
         """By one frame a lane as Block has them: (lanes, labels), (lanes * labels,) and twice (lanes, k)."""
-        beam, tree, graph = self._beam, self._graph.tree, self._graph
+        beam, tree, graph, config = self._beam, self._graph.tree, self._graph, self._graph.config
         total = beam.total
         blank = total * probabilities[self._index(beam.lanes), BLANK]
         label = beam.label * probabilities.ravel()[self._last_labels()]
         total, staying = np.log(total), np.log(blank + label)
-        rows, lanes, new, nodes = self._extensions(total, staying, scores, tried, tried_scores)
+        rows, lanes, new, nodes = self._extensions(total, staying, tried, tried_scores)
         ahead = graph.look_ahead(beam.last_words[rows], nodes)
         extended = total[rows]
-        repeated = (new == tree.labels[beam.nodes[rows]]).nonzero()[0]
+        repeated = (new == beam.labels[rows]).nonzero()[0]
         extended[repeated] = np.log(beam.blank[rows[repeated]])
         extended += scores[self._at(lanes, new)] + (ahead - beam.ahead[rows])
         best, floors = self._floors(staying, extended, lanes)
         self._gaps = best - floors
         kept = (extended > floors[self._index(lanes)]).nonzero()[0]
-        rows, lanes, nodes = rows[kept], lanes[kept], nodes[kept]
+        rows, lanes, new, nodes = rows[kept], lanes[kept], new[kept], nodes[kept]
         extended, ahead = extended[kept], ahead[kept]
-        before = extended - ahead
         ended, words = self._word_ends(nodes, extended, floors[self._index(lanes)])
-        word_scores, states, last_words = graph.score(beam.states[rows[ended]], words)
-        texts = text_after(beam.texts[rows[ended]], words)
-        own = texts ^ self._salts[lanes[ended]]
-        gained = np.zeros(len(own), np.float32) if self._rescoring is None else self._rescoring.known(own)
+        parents = rows[ended]
+        word_scores, states, last_words = graph.score(beam.states[parents], words)
+        texts = text_after(beam.texts[parents], words)
+        gained = np.zeros(len(words), np.float32) if self._rescoring is None else self._rescoring.known(texts)
         if graph.lm is None:
             states = texts  # nothing else tells the hypotheses apart
         # What stays, what goes on by a label, and from where words end back to a root, once for each word.
         n_staying, n = len(staying), len(staying) + len(rows)
+        going_on = np.exp(np.concatenate([extended, (extended - ahead)[ended] + word_scores + gained]))
         candidates = Hypotheses(
-            blank=np.concatenate([blank, np.zeros(len(rows) + len(ended))]),
-            label=np.concatenate([label, np.exp(extended), np.exp(before[ended] + word_scores + gained)]),
+            blank=np.concatenate([blank, np.zeros(len(going_on))]),
+            label=np.concatenate([label, going_on]),
             ahead=np.concatenate([beam.ahead, ahead, np.zeros(len(ended), np.float32)]),
-            ids=np.concatenate(
-                [beam.ids, beam.ids.take(rows, axis=1), beam.ids.take(rows[ended], axis=1)], axis=1
-            ),
+            ids=beam.ids.take(np.concatenate([np.arange(n_staying), rows, parents]), axis=1),
         )
         candidates.nodes[n_staying:n] = nodes
-        candidates.nodes[n:] = tree.labels[nodes[ended]]
+        candidates.nodes[n:] = candidates.labels[n:] = new[ended]
+        candidates.branches[:, n_staying:n] = tree.branches.take(nodes, axis=0).T
+        candidates.branches[:, n:] = tree.branches[BLANK, :, None]
+        candidates.labels[n_staying:n] = new
         candidates.texts[n:], candidates.states[n:], candidates.last_words[n:] = texts, states, last_words
-        config = graph.config
         survivors, chosen, best = merged(
             candidates, len(tree), self._n, exp(-config.threshold), config.beam_size
         )
@@ -174,9 +175,8 @@ class Lanes:
         # Only words that survive enter the history.
         with_word = (chosen >= n).nonzero()[0]
         entries = chosen[with_word] - n
-        previous, texts, own = survivors.history[with_word], texts[entries], own[entries]
         survivors.history[with_word] = self._remember(
-            (words[entries], nodes[ended[entries]], previous, texts, own),
+            (words[entries], nodes[ended[entries]], survivors.history[with_word], texts[entries]),
             (word_scores[entries], gained[entries]),
         )
         self._set(survivors, self._n)
@@ -191,8 +191,8 @@ class Lanes:
             self._words = np.concatenate([self._words, np.zeros_like(self._words)], axis=1)
             self._scores = np.concatenate([self._scores, np.zeros_like(self._scores)], axis=1)
         entries = np.arange(self._n_words, end)
-        self._words[:, self._n_words : end] = columns
-        self._scores[:, self._n_words : end] = scores
+        for row, column in zip((*self._words, *self._scores), (*columns, *scores), strict=True):
+            row[self._n_words : end] = column
         self._n_words = end
         return entries
 
@@ -207,9 +207,9 @@ class Lanes:
             return
         history, previous = self._beam.history, self._words[2]
         recent = (history >= first).nonzero()[0]
-        generations = [np.unique(history[recent])]
+        generations = [distinct(history[recent])]
         while (older := previous[generations[-1]]).max(initial=-1) >= first:
-            generations.append(np.unique(older[older >= first]))
+            generations.append(distinct(older[older >= first]))
         gains = np.zeros(self._n_words - first + 1, np.float32)  # in all; the last stays 0
         for entries in reversed(generations):
             own = np.zeros(len(entries), np.float32)
@@ -220,26 +220,26 @@ class Lanes:
         factors[recent] = np.exp(gains[history[recent] - first])
         self._reweigh(self._beam.blank * factors, self._beam.label * factors)
         if self._rescoring.is_full:
-            needed = np.unique(self._beam.history)
+            needed = distinct(self._beam.history)
             self._rescoring.keep(self._words[3, np.concatenate([needed, previous[needed]])])
 
     def _gain(self, entries: np.ndarray) -> np.ndarray:
         """(n,) what the recurrent model adds to the scores of words of the history."""
         assert self._rescoring is not None
         graph = self._graph
-        words, _, previous, _, own = self._words[:, entries]
+        words, _, previous, texts = self._words[:, entries]
         log_probs = (self._scores[0, entries] - graph.config.word_score) / graph.config.lm_weight
         in_model = graph.in_model(words)
         before = self._texts_until(previous)
         gain = graph.config.lm_weight * self._rescoring.gain(before, in_model, log_probs)
         gain[in_model != words] = 0  # phrases have bonuses instead
-        self._rescoring.remember(own, gain)
+        self._rescoring.remember(texts, gain)
         return gain
 
     def _texts_until(self, entries: np.ndarray) -> np.ndarray:
         """Hashes of the texts that end in entries of the history, whose states are then there."""
         assert self._rescoring is not None
-        words, _, previous, texts, _ = self._words[:, entries]
+        words, _, previous, texts = self._words[:, entries]
         self._rescoring.extend(texts, self._words[3, previous], self._graph.in_model(words))
         return texts
 
@@ -247,7 +247,6 @@ class Lanes:
         self,
         total: np.ndarray,
         staying: np.ndarray,
-        scores: np.ndarray,
         tried: np.ndarray,
         tried_scores: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -256,28 +255,20 @@ class Lanes:
 
         total, staying: (hypotheses,) logarithms, before the frame and after it without a new label.
         """
-        beam, tree, config = self._beam, self._graph.tree, self._graph.config
+        beam = self._beam
         # Look-ahead makes a hypothesis worse, but for words with a bonus, so many need not be looked at.
         best = np.maximum.reduceat(staying, self._starts[:-1])
-        gaps = np.minimum(config.threshold, _MARGIN * self._gaps + 0.5)
+        gaps = np.minimum(self._graph.config.threshold, _MARGIN * self._gaps + 0.5)
         least = (best - gaps - self._graph.most_gained)[:, None] - tried_scores
-        children, bits, index = tree.children[beam.nodes], _BITS[tried], self._index(beam.lanes)
+        bits, index = _BITS[tried], self._index(beam.lanes)
+        children, first_child = beam.branches
         is_child = (children[:, None] & bits[index]) != 0
         is_child &= total[:, None] > least[index]
-        places = is_child.ravel().nonzero()[0]
-        rows = places // tried.shape[1]
+        rows, columns = is_child.nonzero()
         lanes = beam.lanes[rows]
-        columns = places + (lanes - rows) * tried.shape[1]
-        new = tried.ravel()[columns]
-        below = children[rows] & (bits.ravel()[columns] - _ONE)
-        nodes = tree.first_child[beam.nodes][rows] + np.bitwise_count(below)
-        # Looking ahead without context costs little, and tells most of those that will not be kept.
-        without_context = self._graph.look_ahead.without_context
-        expected = (total - without_context[beam.nodes])[rows]
-        expected += scores[self._at(lanes, new)] + without_context[nodes]
-        _, floors = self._floors(staying, expected, lanes)
-        kept = (expected > (floors - _LEEWAY)[self._index(lanes)]).nonzero()[0]
-        return rows[kept], lanes[kept], new[kept], nodes[kept]
+        at = columns if self._n == 1 else lanes * tried.shape[1] + columns
+        below = children[rows] & (bits.ravel()[at] - 1)
+        return rows, lanes, tried.ravel()[at], first_child[rows] + np.bitwise_count(below.view(np.uint64))
 
     def _floors(
         self, staying: np.ndarray, extended: np.ndarray, lanes: np.ndarray
@@ -341,7 +332,7 @@ class Lanes:
         share = self._beam.total / self._beam.total.sum()
         history = self._beam.history
         recent = self._entries(int(history[self._best_row()]))[-n_recent:]
-        _, _, previous, texts, _ = self._words
+        _, _, previous, texts = self._words
         agreed = np.zeros(n_recent)
         while history.max() >= recent[0]:  # an entry's number is larger than that of any before it
             agreed += (texts[history] == texts[recent, None]) @ share

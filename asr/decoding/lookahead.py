@@ -18,7 +18,7 @@ import numpy as np
 
 from asr.decoding.ngram import NGramModel
 from asr.decoding.prefix_tree import PrefixTree
-from asr.decoding.ranges import joined_ranges
+from asr.decoding.ranges import distinct, joined_ranges
 
 _DEPTH = 2  # labels of a word for which bigrams are looked at; deeper, unigrams tell as much
 _LEAST = 1e-12  # probability: what rounding leaves of less is noise
@@ -118,10 +118,10 @@ class BigramLookAhead:
 
     def _meet(self, last_words: np.ndarray) -> None:
         """Make the sums after these words."""
-        new = np.unique(last_words[self._starts[last_words] < 0])
+        new = distinct(last_words[self._starts[last_words] < 0])
         if self._n_rows + len(new) > len(self._table):
             self._forget()
-            new = np.unique(last_words[self._starts[last_words] < 0])
+            new = distinct(last_words[self._starts[last_words] < 0])
             if (too_few := self._n_rows + len(new) - len(self._table)) > 0:
                 self._table = np.pad(self._table, ((0, too_few), (0, 0)))
                 self._met = np.pad(self._met, (0, too_few))

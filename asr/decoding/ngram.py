@@ -70,7 +70,7 @@ class NGramModel:
         self._log_probs = np.concatenate([order.log_probs for order in orders])
         self._back_offs = np.concatenate([[np.float32(0)], *(order.back_offs for order in orders[:-1])])
         # A node without arcs and without a back-off weight says no more than its suffix does.
-        self._is_context = self._back_offs != 0
+        self._is_context = np.append(self._back_offs != 0, False)  # those of the highest order are none
         for first, order in zip(firsts, orders[1:], strict=False):
             self._is_context[first + order.contexts] = True
         # Of each node one more than its suffix, 0 if that has not been asked for: most never are.
@@ -110,7 +110,7 @@ class NGramModel:
         """(n,) each context without its oldest word, as far as it is known."""
         found = self._suffixes[nodes]
         if not found.all():
-            new = np.unique(nodes[found == 0])
+            new = nodes[found == 0]
             self._suffixes[new] = self._find_suffixes(new) + 1
             found = self._suffixes[nodes]
         return found - 1
@@ -164,8 +164,15 @@ class NGramModel:
         return counts, words, self._log_probs[self.counts[0] + at]
 
     def _find(self, nodes: np.ndarray, words: np.ndarray) -> np.ndarray:
-        """The arcs of words out of context nodes; -1 where there is none."""
+        """(n,) the arcs of words out of context nodes; -1 where there is none."""
         arcs = np.where(nodes > 0, -1, words)
+        rows, found = self._longer(nodes, words)
+        arcs[rows] = found
+        return arcs
+
+    def _longer(self, nodes: np.ndarray, words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where in the flattened (..., n) there are arcs of the words out of the nodes, and these arcs; those
+        out of the empty context are left out."""
         inner = nodes.ravel().nonzero()[0]
         keys = ((nodes.astype(np.int64) << WORD_BITS) + words).ravel()[inner]
         if len(keys) > _MANY:
@@ -176,25 +183,30 @@ class NGramModel:
             blocks = self._first_keys.searchsorted(keys, "right") - 1
             rows, columns = (self._blocks.take(blocks, axis=0) == keys[:, None]).nonzero()
             at = blocks[rows] * _BLOCK + columns
-        arcs.reshape(-1)[inner[rows]] = len(self.words) + at
-        return arcs
+        return inner[rows], self.counts[0] + at
 
     def score(self, states: np.ndarray, words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(n,) natural log-probabilities of words after states, and (n,) the states that follow."""
         states, words = np.asarray(states), np.asarray(words)
-        # Column k: the context without its k oldest words, as far as it is known; the last one is empty.
-        contexts = np.zeros((len(states), len(self.counts)), np.int64)
-        for column in range(len(self.counts) - 1):
-            contexts[:, column] = states if column == 0 else self.suffixes(contexts[:, column - 1])
-        arcs = self._find(contexts, words[:, None])
-        rows = np.arange(len(states))
-        is_found = arcs >= 0
-        longest = is_found.argmax(1)
-        weights = self._back_offs[contexts].cumsum(1)
-        weights = np.where(longest > 0, weights[rows, longest - 1], np.float32(0))
-        targets = np.where(is_found & (arcs + 1 < len(self._back_offs)), arcs + 1, 0)
-        targets[~self._is_context[targets]] = 0
-        return weights + self._log_probs[arcs[rows, longest]], targets[rows, (targets > 0).argmax(1)]
+        n, n_longer = len(states), len(self.counts) - 1
+        # Row k: the context without its k oldest words, as far as it is known; the last one would be empty.
+        contexts = np.empty((n_longer, n), np.int64)
+        contexts[:1] = states
+        for row in range(1, n_longer):
+            contexts[row] = self.suffixes(contexts[row - 1])
+        rows, found = self._longer(contexts, words)
+        # Of several arcs for a word that of the longest context counts, which is written last.
+        rows, found = rows[::-1], found[::-1]
+        columns = rows % max(n, 1)
+        arcs, used = words.astype(np.int64), np.arange(n_longer * n, (n_longer + 1) * n)
+        arcs[columns], used[columns] = found, rows
+        weights = np.zeros((n_longer + 1, n), np.float32)  # of the contexts longer than that of a row
+        self._back_offs[contexts].cumsum(0, out=weights[1:])
+        log_probs = weights.ravel()[used] + self._log_probs[arcs]
+        following = self._is_context.take(found + 1, mode="clip").nonzero()[0]
+        states = self._is_context.take(words + 1, mode="clip") * (words + 1)
+        states[columns[following]] = found[following] + 1
+        return log_probs, states
 
     def score_sentence(self, words: Sequence[str]) -> list[float]:
         """Natural log-probability of each word and of the sentence's end; words it lacks are <unk>."""

@@ -51,8 +51,8 @@ class PrefixTree:
     begins: the CTC rule for repeated labels needs to know it.
 
     labels: (nodes,) uint8, the label on the way into each node (a root's is the label heard last).
-    children: (nodes,) uint64, bit k set when there is a child by label k.
-    first_child: (nodes,) the child by the lowest label; the others follow it.
+    branches: (nodes, 2) integers, side by side since they are looked up together: the bits of the children,
+    bit k set when there is one by label k, and the child by the lowest label; the others follow it.
     parents: (nodes,); a root's is itself.
     words: word ids, those of node i at first_word[i]:first_word[i + 1].
     level_ends: of each depth, the node after its last; the roots' first.
@@ -85,17 +85,17 @@ class PrefixTree:
             self.parents = np.concatenate([self.parents, parents])
             self.level_ends.append(len(self.labels))
         self.first_row, self.end_row = np.concatenate(first_rows), np.concatenate(end_rows)
-        self.children = np.zeros(len(self.labels), np.uint64)
+        self.branches = np.zeros((len(self.labels), 2), np.int64)
+        children, first_child = self.branches.T
         if len(inner_parents := self.parents[n_labels:]):
-            bits = np.uint64(1) << self.labels[n_labels:].astype(np.uint64)
+            bits = np.int64(1) << self.labels[n_labels:].astype(np.int64)
             firsts = np.flatnonzero(np.diff(inner_parents, prepend=-1))
-            self.children[inner_parents[firsts]] = np.bitwise_or.reduceat(bits, firsts)
-        n_children = np.bitwise_count(self.children).astype(np.int64)
-        self.children[:n_labels] = self.children[0]
-        n_children[:n_labels] = 0
-        n_children[0] = np.bitwise_count(self.children[0])
-        self.first_child = n_labels + np.cumsum(n_children) - n_children
-        self.first_child[:n_labels] = n_labels
+            children[inner_parents[firsts]] = np.bitwise_or.reduceat(bits, firsts)
+        n_children = np.bitwise_count(children.view(np.uint64)).astype(np.int64)
+        children[:n_labels] = children[0]
+        n_children[1:n_labels] = 0
+        first_child[:] = n_labels + np.cumsum(n_children) - n_children
+        first_child[:n_labels] = n_labels
         by_node = np.argsort(node, kind="stable")
         self.words = pronunciations.words[by_node]
         self.first_word = np.searchsorted(node[by_node], np.arange(len(self.labels) + 1))

@@ -110,22 +110,26 @@ class Mixture:
 class Rescoring:
     """What the mixture gains the words of searches over its n-grams.
 
-    The states of texts are kept, by the texts' hashes; that without words has the hash 0.
+    The states of texts are kept, by the texts' hashes.
     """
 
     def __init__(self, mixture: Mixture) -> None:
         self._mixture = mixture
         self._states = np.repeat(mixture.model.start, _FEWEST_STATES, axis=0)  # the first is that of no words
-        self._rows = {0: 0}  # of a text's state
+        self._rows: dict[int, int] = {}  # of a text's state
         self._n_states = 1
         self._gains: dict[int, float] = {}  # of the last words of texts
+
+    def begin(self, texts: np.ndarray) -> None:
+        """Have the states of texts without words."""
+        self._rows.update(dict.fromkeys(texts.tolist(), 0))
 
     def gain(self, texts: np.ndarray, words: np.ndarray, log_probs: np.ndarray) -> np.ndarray:
         """(n,) logarithms for words after texts; extend() has had the texts."""
         return self._mixture.gain(self._states[self._find(texts)], words, log_probs)
 
     def remember(self, texts: np.ndarray, gains: np.ndarray) -> None:
-        """Keep what the last words of texts have been found to gain; the hashes may be others."""
+        """Keep what the last words of texts have been found to gain."""
         self._gains.update(zip(texts.tolist(), gains.tolist(), strict=True))
 
     def known(self, texts: np.ndarray) -> np.ndarray:
@@ -153,8 +157,8 @@ class Rescoring:
 
     def keep(self, texts: np.ndarray) -> None:
         """Forget the states of other texts."""
-        kept = {text: row for text in [0, *texts.tolist()] if (row := self._rows.get(text)) is not None}
-        rows = sorted(set(kept.values()))
+        kept = {text: row for text in texts.tolist() if (row := self._rows.get(text)) is not None}
+        rows = sorted({0, *kept.values()})
         self._states[: len(rows)] = self._states[rows]
         moved = {row: i for i, row in enumerate(rows)}
         self._rows = {text: moved[row] for text, row in kept.items()}
