@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
@@ -209,12 +209,11 @@ def words(
     probability: of a word whose labels have this mean posterior, each taken at its peak; without
     calibration, that mean itself. Words never overlap.
     """
+    found = list(found)
+    starts = [offset + spans[0].start * FRAME_SECONDS for _, spans in found]
     placed: list[Word] = []
-    for text, spans in found:
-        start = offset + spans[0].start * FRAME_SECONDS
+    for (text, spans), start, next_start in zip(found, starts, [*starts[1:], math.inf], strict=False):
         end = offset + spans[-1].end * FRAME_SECONDS + _AFTER_LAST_SPIKE
-        if placed and start < placed[-1].end:
-            placed[-1] = replace(placed[-1], end=start)
         mean = sum(span.probability for span in spans) / len(spans)
-        placed.append(Word(text, start, end, probability(mean)))
+        placed.append(Word(text, start, min(end, next_start), probability(mean)))
     return tuple(placed)

@@ -69,7 +69,9 @@ def run(args: argparse.Namespace) -> ExitStatus:
     streamed = None
     if streaming is not None:
         options["threads"] = args.threads or 1  # as asr listen has it
-        streamed = benchmark.time_stream(Recognizer.load(streaming, **options), paths)
+        listener = Recognizer.load(streaming, **options)
+        second_pass = listener.beside(args.model, **options) if streaming == pretrained.STREAMING else None
+        streamed = benchmark.time_stream(listener, paths, second_pass)
     figures = {
         "version": __version__,
         "machine": benchmark.machine(),

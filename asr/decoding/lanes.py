@@ -322,7 +322,9 @@ class Lanes:
 
     def _best_row(self) -> int:
         """The likeliest hypothesis; of equally likely ones that with the latest word."""
-        return int(np.lexsort((self._beam.history, self._beam.total))[-1])
+        total = self._beam.total
+        rows = (total == total.max()).nonzero()[0]
+        return int(rows[self._beam.history[rows].argmax()])
 
     def agreement(self, n_words: int) -> list[float]:
         """Of the only lane, as BeamSearch has it."""
@@ -331,7 +333,7 @@ class Lanes:
             return []
         share = self._beam.total / self._beam.total.sum()
         history = self._beam.history
-        recent = self._entries(int(history[self._best_row()]))[-n_recent:]
+        recent = self._entries(int(history[self._best_row()]), n_recent)
         _, _, previous, texts = self._words
         agreed = np.zeros(n_recent)
         while history.max() >= recent[0]:  # an entry's number is larger than that of any before it
@@ -368,10 +370,10 @@ class Lanes:
         words, nodes = self._words[:2, entries].tolist()
         return Hypothesis(tuple(words), tuple(nodes), score)
 
-    def _entries(self, entry: int) -> list[int]:
-        """The words of a history that ends in an entry, in order."""
-        entries = []
-        while (before := int(self._words[2, entry])) != entry:
+    def _entries(self, entry: int, most: int | None = None) -> list[int]:
+        """The words of a history that ends in an entry, in order, or the last of them."""
+        entries: list[int] = []
+        while (before := int(self._words[2, entry])) != entry and len(entries) != most:
             entries.append(entry)
             entry = before
         return entries[::-1]
