@@ -120,7 +120,7 @@ class _FrontEnd(nn.Module):
         """(batch, samples) -> (batch, frames, window): hop by hop, since windows overlap."""
         hop, size = self.config.hop_length, len(self.kernel)
         inside = nn.functional.pad(samples, (-self.margin, -self.margin - size % -hop))
-        hops = inside.reshape(samples.shape[0], -1, hop)
+        hops = inside.reshape(inside.shape[0], -1, hop)
         n = -(-size // hop)  # that a window reaches into
         parts = [hops[:, i : i - n + 1] for i in range(n - 1)]
         return torch.cat([*parts, hops[:, n - 1 :, : size - (n - 1) * hop]], -1)
