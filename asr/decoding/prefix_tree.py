@@ -93,7 +93,6 @@ class PrefixTree:
             children[inner_parents[firsts]] = np.bitwise_or.reduceat(bits, firsts)
         n_children = np.bitwise_count(children.view(np.uint64)).astype(np.int64)
         children[:n_labels] = children[0]
-        n_children[1:n_labels] = 0
         first_child[:] = n_labels + np.cumsum(n_children) - n_children
         first_child[:n_labels] = n_labels
         by_node = np.argsort(node, kind="stable")
