@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +55,7 @@ def export(checkpoint: Checkpoint, path: str | Path, *, int8: bool = True) -> No
             _trace(checkpoint, whole)
             if int8:
                 quantized = str(Path(folder) / "int8.onnx")
-                _quantize(whole, quantized, checkpoint.labels)
+                _quantize(whole, quantized)
                 whole = quantized
             graph = onnx.load(whole)
         onnx.helper.set_model_props(graph, {KEY: checkpoint.metadata.to_json()})
@@ -256,21 +256,29 @@ def _trace(checkpoint: Checkpoint, path: str) -> None:
         )
 
 
-def _quantize(source: str, target: str, outputs: Iterable[str]) -> None:
-    """Write a graph with int8 weights in all but the front end and the output layers of these names."""
+def _quantize(source: str, target: str) -> None:
+    """Write a graph with int8 weights in all but the front end and the output layers."""
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     prepared = f"{target}.prepared"
     quant_pre_process(source, prepared, skip_symbolic_shape=True)
-    exact = ("/front_end/", *(f"/{name}/" for name in outputs))
+    nodes = onnx.load(prepared).graph.node
+    # The outputs are found by their biases: nodes of layers that share a name are numbered.
+    biased = {name for node in nodes if any(map(_is_output_bias, node.input)) for name in node.input}
     quantize_dynamic(
         prepared,
         target,
         op_types_to_quantize=["LSTM", "MatMul"],
         nodes_to_exclude=[
-            node.name for node in onnx.load(prepared).graph.node if any(part in node.name for part in exact)
+            node.name
+            for node in nodes
+            if node.name.startswith("/front_end/") or not biased.isdisjoint(node.output)
         ],
         weight_type=QuantType.QInt8,
     )
+
+
+def _is_output_bias(name: str) -> bool:
+    return "outputs." in name and name.endswith(".bias")  # of outputs or middle_outputs

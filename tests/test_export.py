@@ -76,6 +76,30 @@ def test_other_models_and_no_look_ahead_are_exported_too(shape: dict[str, Any], 
     assert export.compare(tiny, tmp_path / "model.onnx", [export.synthetic_sound()]).largest < 1e-4
 
 
+@pytest.mark.parametrize("bidirectional", [True, False])
+def test_output_layers_stay_in_float32(bidirectional: bool, tmp_path: Path) -> None:
+    import onnx
+    import torch
+
+    from asr import export
+    from asr.features import LogMel
+    from asr.labels import Labels
+    from asr.model import AcousticModel, ModelConfig
+
+    kinds = {"middle_outputs": ("characters",), "self_conditioning": True, "bidirectional": bidirectional}
+    with torch.random.fork_rng():
+        model = AcousticModel(ModelConfig(n_layers=2, n_hidden=8, n_model=12, n_channels=2, **kinds)).eval()
+    tiny = checkpoint.Checkpoint(model, LogMel(), {"characters": Labels.of_kind("characters")})
+    export.export(tiny, tmp_path / "model.onnx")
+    nodes = onnx.load(tmp_path / "model.onnx").graph.node
+    makers = {name: node.op_type for node in nodes for name in node.output}
+    for layer in ("outputs", "middle_outputs"):
+        bias = f"model.{layer}.characters.bias"
+        (found,) = [[*node.input] for node in nodes if bias in node.input]
+        assert {makers[name] for name in found if name != bias} == {"MatMul"}
+    assert any("Integer" in node.op_type or "DynamicQuantize" in node.op_type for node in nodes)
+
+
 def test_a_name_that_is_no_graph_is_refused_before_anything_is_loaded(
     tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
