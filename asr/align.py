@@ -72,16 +72,16 @@ def forced_spans(log_probs: np.ndarray, labels: Sequence[int]) -> list[Span]:
     for before, after, frame in zip(scores, scores[1:], emitted[1:], strict=False):
         best = np.maximum(np.maximum(before[2:], before[1:-1]), before[:-2] + skipping)
         np.add(best, frame, out=after[2:])
-    path = np.zeros(len(emitted), int)
     state = len(states) - 1
     if len(emitted) and len(labels) and scores[-1, -2] >= scores[-1, -1]:
         state -= 1
-    for t in range(len(emitted) - 1, -1, -1):
-        path[t] = state
+    path = np.full(len(emitted), state)
+    for t in range(len(emitted) - 1, 0, -1):
         stay, step, skip = scores[t - 1, [state + 2, state + 1, state]]
         skip += skipping[state]
-        if t and max(step, skip) > stay:
+        if max(step, skip) > stay:
             state -= 1 if step >= skip else 2
+        path[t - 1] = state
     return _spans(log_probs, states[path], path)
 
 

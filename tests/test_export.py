@@ -53,25 +53,30 @@ def test_int8_is_smaller(parrot: Path, tmp_path: Path) -> None:
     assert sizes[0] < sizes[1]
 
 
-@pytest.mark.parametrize(
-    "shape",
-    [{"cell": "gru"}, {"cell": "rnn"}, {"middle_outputs": ("characters",), "self_conditioning": True}],
-)
-def test_other_models_and_no_look_ahead_are_exported_too(shape: dict[str, Any], tmp_path: Path) -> None:
+CONDITIONED = {"middle_outputs": ("characters",), "self_conditioning": True}
+
+
+def untrained(**shape: Any) -> checkpoint.Checkpoint:
+    """A tiny model of a shape, as ModelConfig has it."""
     import torch
 
-    from asr import export
     from asr.features import LogMel
     from asr.labels import Labels
     from asr.model import AcousticModel, ModelConfig
 
-    sizes = {"n_layers": 2, "n_hidden": 8, "n_model": 12, "n_channels": 2}
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        model = AcousticModel(ModelConfig(bidirectional=False, **shape, **sizes)).eval()
+        model = AcousticModel(ModelConfig(n_layers=2, n_hidden=8, n_model=12, n_channels=2, **shape)).eval()
         for condition in model.conditions.parameters():
             torch.nn.init.normal_(condition)  # they begin as zeros
-    tiny = checkpoint.Checkpoint(model, LogMel(), {"characters": Labels.of_kind("characters")})
+    return checkpoint.Checkpoint(model, LogMel(), {"characters": Labels.of_kind("characters")})
+
+
+@pytest.mark.parametrize("shape", [{"cell": "gru"}, {"cell": "rnn"}, CONDITIONED])
+def test_other_models_and_no_look_ahead_are_exported_too(shape: dict[str, Any], tmp_path: Path) -> None:
+    from asr import export
+
+    tiny = untrained(bidirectional=False, **shape)
     export.export(tiny, tmp_path / "model.onnx", int8=False)
     assert export.compare(tiny, tmp_path / "model.onnx", [export.synthetic_sound()]).largest < 1e-4
 
@@ -79,18 +84,10 @@ def test_other_models_and_no_look_ahead_are_exported_too(shape: dict[str, Any], 
 @pytest.mark.parametrize("bidirectional", [True, False])
 def test_output_layers_stay_in_float32(bidirectional: bool, tmp_path: Path) -> None:
     import onnx
-    import torch
 
     from asr import export
-    from asr.features import LogMel
-    from asr.labels import Labels
-    from asr.model import AcousticModel, ModelConfig
 
-    kinds = {"middle_outputs": ("characters",), "self_conditioning": True, "bidirectional": bidirectional}
-    with torch.random.fork_rng():
-        model = AcousticModel(ModelConfig(n_layers=2, n_hidden=8, n_model=12, n_channels=2, **kinds)).eval()
-    tiny = checkpoint.Checkpoint(model, LogMel(), {"characters": Labels.of_kind("characters")})
-    export.export(tiny, tmp_path / "model.onnx")
+    export.export(untrained(bidirectional=bidirectional, **CONDITIONED), tmp_path / "model.onnx")
     nodes = onnx.load(tmp_path / "model.onnx").graph.node
     makers = {name: node.op_type for node in nodes for name in node.output}
     for layer in ("outputs", "middle_outputs"):

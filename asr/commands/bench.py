@@ -65,13 +65,13 @@ def run(args: argparse.Namespace) -> ExitStatus:
 
     from asr.recognizer import Recognizer
 
-    stages, seconds = benchmark.time_stages(Recognizer.load(args.model, **options), paths)
+    recognizer = Recognizer.load(args.model, **options)
+    stages, seconds = benchmark.time_stages(recognizer, paths)
     streamed = None
     if streaming is not None:
         options["threads"] = args.threads or 1  # as asr listen has it
-        listener = Recognizer.load(streaming, **options)
-        second_pass = listener.beside(args.model, **options) if streaming == pretrained.STREAMING else None
-        streamed = benchmark.time_stream(listener, paths, second_pass)
+        second_pass = recognizer if streaming == pretrained.STREAMING else None
+        streamed = benchmark.time_stream(recognizer.beside(streaming, **options), paths, second_pass)
     figures = {
         "version": __version__,
         "machine": benchmark.machine(),
