@@ -37,6 +37,7 @@ def checks(*, device: str | None = None, level_test: bool = True) -> Iterator[Ch
     """All checks, one after the other. device: the microphone to listen to, as its number or name."""
     yield _check("Python", _python, FAILED)
     yield _check("ONNX Runtime", _onnx_runtime, FAILED)
+    yield _check("search", _search, WARNING)
     yield _check("PyTorch", _torch, WARNING)
     if extras.is_installed("torch"):
         yield _check("CUDA", _cuda, WARNING)
@@ -76,6 +77,14 @@ def _onnx_runtime() -> str:
     import onnxruntime
 
     return f"{onnxruntime.__version__}, {os.cpu_count()} cores"
+
+
+def _search() -> str:
+    from asr.decoding.compiled import kernel
+
+    if kernel() is not None:
+        return "compiled"
+    return "by NumPy, which finds the same in five times as long: no C compiler when asr was installed"
 
 
 def _torch() -> str:

@@ -25,6 +25,8 @@ from pathlib import Path
 LOCK = "asr-install.lock"
 LOG = "asr-install.log"
 STAMP = "asr-installed"
+# What an installation is made from, as in environment.sh.
+DEFINITION = ("setup.cfg", "pyproject.toml", "setup.py", "asr/decoding/kernel.c")
 LOG_LINES_SHOWN = 15
 
 
@@ -75,7 +77,7 @@ class Environment:
         """Return when the environment holds this clone with at least these extras."""
         self._claim()
         with self._locked() as lock:
-            definition = [self.root / "setup.cfg", self.root / "pyproject.toml"]
+            definition = [self.root / name for name in DEFINITION]
             time_ns = max(path.stat().st_mtime_ns for path in definition)
             checksum = hashlib.sha256(b"\0".join(path.read_bytes() for path in definition))
             present = Stamp.read(self.venv) if self._python_works() else None
@@ -130,7 +132,7 @@ class Environment:
         elif present.root != wanted.root:
             self.say(f"the clone has moved: updating {self.venv} ...")
         elif present.checksum != wanted.checksum:
-            self.say(f"setup.cfg or pyproject.toml has changed: updating {self.venv} ...")
+            self.say(f"one of {', '.join(DEFINITION)} has changed: updating {self.venv} ...")
         else:
             self.say(f"first use: adding {wanted.extras} to {self.venv} ({effort}) ...")
 

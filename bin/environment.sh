@@ -18,8 +18,9 @@ need_environment() {
 environment_is_ready() {
     stamp=$venv/asr-installed
     [ -f "$stamp" ] && [ -x "$venv/bin/python" ] || return 1
-    [ "$root/setup.cfg" -nt "$stamp" ] && return 1
-    [ "$root/pyproject.toml" -nt "$stamp" ] && return 1
+    for file in setup.cfg pyproject.toml setup.py asr/decoding/kernel.c; do
+        [ "$root/$file" -nt "$stamp" ] && return 1
+    done
     { IFS= read -r stamped_root && IFS= read -r stamped_extras; } <"$stamp" || return 1
     [ "$stamped_root" = "$root" ] || return 1
     case ",$stamped_extras," in *",${1:-$stamped_extras},"*) ;; *) return 1 ;; esac

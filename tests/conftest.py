@@ -121,3 +121,14 @@ def parrot(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("parrot") / "parrot.safetensors"
     checkpoint.save(checkpoint.Checkpoint(model, front_end, {"characters": labels}), path)
     return path
+
+
+@pytest.fixture(params=["compiled", "NumPy"])
+def each_way_of_searching(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once with the compiled frames of a search, once as where nothing could be compiled."""
+    from asr.decoding import compiled
+
+    if request.param == "NumPy":
+        monkeypatch.setattr(compiled, "kernel", lambda: None)
+    elif compiled.kernel() is None:
+        pytest.skip("nothing is compiled here")

@@ -23,6 +23,8 @@ from asr.labels import Labels
 from asr.recognizer import Recognizer
 
 DATA = Path(__file__).parent / "data"
+pytestmark = pytest.mark.usefixtures("each_way_of_searching")
+
 EVERYTHING = {"beam_size": 10**6, "label_beam": 99, "threshold": np.inf, "certain_blank": 2.0}
 
 

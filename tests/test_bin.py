@@ -74,7 +74,9 @@ class Clone:
         (root / "setup.cfg").write_text("[metadata]\nname = asr\n")
         (root / "pyproject.toml").write_text(PYPROJECT)
         (root / "backend.py").write_text(BACKEND)
-        (root / "asr").mkdir()
+        (root / "asr/decoding").mkdir(parents=True)
+        (root / "asr/decoding/kernel.c").touch()
+        (root / "setup.py").touch()
         (root / "tests").mkdir()
         (root / "tests/packages.txt").write_text("# none\n")
         (root / "asr/__init__.py").touch()
@@ -177,7 +179,7 @@ def test_a_changed_setup_cfg_is_installed_and_a_touched_one_is_not(installed):
     later = time.time() + 5
     (clone.root / "setup.cfg").write_text("[metadata]\nname = asr\nversion = 2\n")
     os.utime(clone.root / "setup.cfg", (later, later))
-    assert "setup.cfg or pyproject.toml has changed" in clone.asr()[2]
+    assert "one of setup.cfg, pyproject.toml, setup.py, asr/decoding/kernel.c has changed" in clone.asr()[2]
     assert clone.n_installs() == before + 1
     assert clone.asr()[2] == ""
 

@@ -54,6 +54,7 @@ def test_an_installation_that_can_transcribe_is_well(
     assert {check.name: check.status for check in checks()} == {
         "Python": OK,
         "ONNX Runtime": OK,
+        "search": OK,
         "PyTorch": OK,
         "CUDA": OK,
         "sound files": OK,

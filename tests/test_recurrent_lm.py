@@ -36,6 +36,8 @@ from asr.lm import perplexity
 from asr.training import recurrent_lm
 from asr.training.recurrent_lm import RecurrentOptions, train
 
+pytestmark = pytest.mark.usefixtures("each_way_of_searching")
+
 TINY = RecurrentOptions(
     vocabulary=8,
     width=8,

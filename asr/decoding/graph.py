@@ -94,6 +94,10 @@ class Graph:
         else:
             self.look_ahead = UnigramLookAhead(tree, self.alone)
 
+    @property
+    def has_phrases(self) -> bool:
+        return bool(self._phrases)
+
     def in_model(self, words: np.ndarray) -> np.ndarray:
         """Ids of words in the language model, to which phrases are unknown."""
         return np.where(words < self._n_words, words, UNKNOWN)

@@ -187,14 +187,17 @@ class Lanes:
     def _remember(self, columns: Sequence[np.ndarray], scores: Sequence[np.ndarray]) -> np.ndarray:
         """Add words to the history, as _words and _scores have them; the entries they get."""
         end = self._n_words + len(columns[0])
-        while end > self._words.shape[1]:
-            self._words = np.concatenate([self._words, np.zeros_like(self._words)], axis=1)
-            self._scores = np.concatenate([self._scores, np.zeros_like(self._scores)], axis=1)
+        self._make_history_room(end)
         entries = np.arange(self._n_words, end)
         for row, column in zip((*self._words, *self._scores), (*columns, *scores), strict=True):
             row[self._n_words : end] = column
         self._n_words = end
         return entries
+
+    def _make_history_room(self, n_words: int) -> None:
+        while n_words > self._words.shape[1]:
+            self._words = np.concatenate([self._words, np.zeros_like(self._words)], axis=1)
+            self._scores = np.concatenate([self._scores, np.zeros_like(self._scores)], axis=1)
 
     def rescore(self) -> None:
         """Let the recurrent model see the new words of all hypotheses."""

@@ -105,18 +105,29 @@ class BigramLookAhead:
         self._added = np.where(has_few, lm_weight * np.append(lm.unigram_back_offs, 0), 0).astype(np.float32)
         self._met = np.zeros(_MOST_WORDS, np.int32)  # the last word of each row but the first
         self._n_rows = 1
-        self._lock = threading.Lock()  # searches may share it
+        self.lock = threading.Lock()  # searches may share it
 
     def __call__(self, last_words: np.ndarray, nodes: np.ndarray) -> np.ndarray:
-        with self._lock:
+        with self.lock:
             starts = self._starts[last_words]
             if len(starts) and starts.min() < 0:
-                self._meet(last_words)
+                self.meet(last_words)
                 starts = self._starts[last_words]
             sums = self._table.ravel().take(starts + self._ancestors[nodes])
         return sums + (self._less[nodes] + self._added[last_words])
 
-    def _meet(self, last_words: np.ndarray) -> None:
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What the compiled search reads while it holds the lock, by the names that it has there."""
+        return {
+            "table": self._table,
+            "less": self._less,
+            "added": self._added,
+            "starts": self._starts,
+            "ancestors": self._ancestors,
+        }
+
+    def meet(self, last_words: np.ndarray) -> None:
         """Make the sums after these words."""
         new = distinct(last_words[self._starts[last_words] < 0])
         if self._n_rows + len(new) > len(self._table):

@@ -126,6 +126,18 @@ class NGramModel:
             arcs[waiting] = self._find(shorter[waiting], words[waiting])
         return arcs + 1
 
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What the compiled search reads, by the names that it has there."""
+        return {
+            "keys": self._blocks,
+            "first_keys": self._first_keys,
+            "log_probs": self._log_probs,
+            "back_offs": self._back_offs,
+            "is_context": self._is_context,
+            "suffixes": self._suffixes,
+        }
+
     @cached_property
     def ids(self) -> dict[str, int]:
         return {word: i for i, word in enumerate(self.words)}

@@ -1,0 +1,142 @@
+"""The compiled frames of a search find what those by NumPy find, and nobody needs them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_beam import random_log_probs
+from test_lookahead import N_LABELS, N_WORDS, random_tree, sparse_trigrams
+
+from asr.audio import read_audio
+from asr.decoding import beam, compiled
+from asr.decoding.beam import BeamSearch, Found, search_all
+from asr.decoding.compiled import CompiledLanes, kernel, new_lanes
+from asr.decoding.grammar import GrammarModel
+from asr.decoding.graph import BeamConfig, Graph, Phrase
+from asr.decoding.lanes import Lanes
+from asr.decoding.ngram import NGramModel
+from asr.decoding.prefix_tree import PrefixTree, Pronunciations
+from asr.recognizer import Recognizer
+
+ROOT = Path(__file__).parent.parent
+needs_kernel = pytest.mark.skipif(kernel() is None, reason="nothing is compiled here")
+
+
+def test_it_is_compiled_where_there_is_a_compiler() -> None:
+    assert (kernel() is not None) == (shutil.which("cc") is not None)
+
+
+def same(one: Found, other: Found) -> None:
+    """But for rounding, and for the pronunciation that a word was heard in, if it was heard in several."""
+    assert [h.words for h in one.hypotheses] == [h.words for h in other.hypotheses]
+    for ours, theirs in zip(one.hypotheses, other.hypotheses, strict=True):
+        assert ours.score == pytest.approx(theirs.score, rel=1e-9)
+
+
+def graph_of(kind: str, seed: int) -> Graph:
+    lm, tree = sparse_trigrams(seed), random_tree(seed)
+    # No limit to their number: of equally likely ones any could be kept.
+    config = BeamConfig(beam_size=10**6, threshold=5.0, lm_weight=0.8, word_score=-0.3)
+    if kind == "unigrams":
+        return Graph(tree, NGramModel(lm.words, lm.orders[:1]), config)
+    if kind == "phrases":
+        phrases = [Phrase("w3 w4", (6, 7), 1.0), Phrase("w5", (8,), 2.0)]
+        spelled = [([1, 2, 3], 3 + N_WORDS), ([4, 4], 4 + N_WORDS), ([1], 3), ([2, 1], 4), ([3], 5)]
+        return Graph(PrefixTree(Pronunciations.of(spelled), N_LABELS), lm, config, phrases)
+    if kind == "grammar":
+        grammar = GrammarModel([("a", "b"), ("b", "b", "a")])
+        spelled = [([1, 2], grammar.ids["a"]), ([3], grammar.ids["b"])]
+        return Graph(PrefixTree(Pronunciations.of(spelled), N_LABELS), grammar, config)
+    if kind == "no language":
+        singles = Pronunciations.of(([label], label) for label in range(1, N_LABELS))
+        return Graph(PrefixTree(singles, N_LABELS), None, config)
+    return Graph(tree, lm, config)
+
+
+@needs_kernel
+@pytest.mark.parametrize("kind", ["trigrams", "unigrams", "phrases", "grammar", "no language"])
+@pytest.mark.parametrize("seed", range(4))
+def test_frame_by_frame_it_keeps_the_same_hypotheses(
+    kind: str, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiled, "_LEAST_ROOM", 2)  # it grows on the way
+    graph = graph_of(kind, seed)
+    # Without a language nothing bounds the number of texts.
+    log_probs = random_log_probs(8 if kind == "no language" else 50, N_LABELS, seed)
+    log_probs[3:5] = log_probs[20:25] = np.log([0.996, 0.001, 0.001, 0.001, 0.001])
+    searches = [BeamSearch(graph), BeamSearch(graph)]
+    searches[0]._lanes = Lanes(graph)
+    searches[0]._lanes.begin(0)
+    assert isinstance(searches[1]._lanes, CompiledLanes)
+    n_hypotheses = 0
+    for frame in log_probs:
+        seen = []
+        for search in searches:
+            search.step(frame[None])
+            hypotheses = search._lanes._beam
+            order = np.lexsort([hypotheses.nodes, hypotheses.texts])
+            seen.append(hypotheses.take(order))
+        ours, theirs = seen
+        # All but where the words are in the history; the lanes' factors make up for rounding.
+        np.testing.assert_array_equal(np.delete(ours.ids, 7, 0), np.delete(theirs.ids, 7, 0))
+        for name in ("blank", "label", "ahead"):
+            np.testing.assert_allclose(getattr(ours, name), getattr(theirs, name), rtol=1e-6, atol=1e-12)
+        n_hypotheses += len(ours)
+    same(searches[0].end(3), searches[1].end(3))
+    assert n_hypotheses > 300
+
+
+@needs_kernel
+def test_the_shipped_language_finds_the_same_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With both language models, several recordings side by side."""
+    recognizer = Recognizer.load()
+    factory = recognizer.new_decoder
+    assert factory._graph is not None and factory._graph.mixture is not None
+    samples = [read_audio(path) for path in sorted((ROOT / "tests/data").glob("*.flac"))[:6]]
+    heard = [outputs["phones"] for outputs in recognizer._engine.log_probs(samples)]
+    by_kernel = search_all(factory._graph, heard, factory._log_priors, n_best=2)
+    monkeypatch.setattr(beam, "new_lanes", Lanes)
+    by_numpy = search_all(factory._graph, heard, factory._log_priors, n_best=2)
+    for one, other in zip(by_kernel, by_numpy, strict=True):
+        same(one, other)
+    assert sum(len(found.hypotheses[0].words) for found in by_kernel) > 20
+
+
+def build(folder: Path, compiler: str) -> subprocess.CompletedProcess[str]:
+    """setup.py in a copy of what it compiles."""
+    (folder / "asr/decoding").mkdir(parents=True)
+    shutil.copy(ROOT / "setup.py", folder)
+    shutil.copy(ROOT / "asr/decoding/kernel.c", folder / "asr/decoding")
+    (folder / "setup.cfg").write_text("[metadata]\nname = asr\n[options]\npackages = asr.decoding\n")
+    command = [sys.executable, "setup.py", "build_ext", "--inplace"]
+    variables = os.environ | {"CC": compiler}
+    return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True)
+
+
+def test_without_a_compiler_the_installation_goes_on(tmp_path: Path) -> None:
+    done = build(tmp_path, "no-such-compiler")
+    assert done.returncode == 0, done.stderr
+    assert not list(tmp_path.rglob("*.so"))
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler here")
+def test_a_kernel_of_another_source_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = build(tmp_path, "cc")
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "asr/decoding"
+    monkeypatch.setattr(compiled, "_FOLDER", folder)
+    find = kernel.__wrapped__
+    assert find() is not None
+    with (folder / "kernel.c").open("a") as source:
+        source.write("\n")
+    assert find() is None
+    monkeypatch.setattr(compiled, "kernel", find)
+    assert type(new_lanes(graph_of("trigrams", 0))) is Lanes
+    (folder / "kernel.c").unlink()
+    assert find() is None
