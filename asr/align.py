@@ -14,6 +14,7 @@ from itertools import groupby
 
 import numpy as np
 
+from asr.decoding.kernel import kernel
 from asr.labels import BLANK, SPACE_SYMBOL, Labels
 from asr.transcript import Word
 
@@ -53,16 +54,44 @@ def best_spans(log_probs: np.ndarray) -> list[Span]:
     return _spans(log_probs, log_probs.argmax(-1))
 
 
-def forced_spans(log_probs: np.ndarray, labels: Sequence[int]) -> list[Span]:
+def forced_spans(log_probs: np.ndarray, labels: Sequence[int], first: int = 0) -> list[Span]:
     """(frames, labels) -> the given labels, in this order, where they fit best (Viterbi).
 
-    ValueError when there are fewer frames than the labels need.
+    first: the number of the first frame. ValueError when there are fewer frames than the labels need.
     """
     n_repeats = sum(a == b for a, b in zip(labels, labels[1:], strict=False))
     if len(labels) + n_repeats > len(log_probs):
         raise ValueError(f"{len(labels)} labels do not fit in {len(log_probs)} frames")
     states = np.full(2 * len(labels) + 1, BLANK)  # labels with blanks around them
     states[1::2] = labels
+    path = _compiled_path(log_probs, states)
+    if path is None:
+        path = _path(log_probs, states)
+    return _spans(log_probs, states[path], path, first)
+
+
+def _compiled_path(log_probs: np.ndarray, states: np.ndarray) -> np.ndarray | None:
+    """What _path() finds; None where nothing is compiled, or not for these numbers."""
+    library = kernel()
+    if library is None or log_probs.dtype != np.float32 or not len(log_probs):
+        return None
+    log_probs = np.ascontiguousarray(log_probs)
+    path, scores = np.empty(len(log_probs), np.int64), np.empty(2 * len(states))
+    steps = np.empty((len(log_probs), len(states)), np.uint8)
+    library.align(
+        log_probs.ctypes.data,
+        *log_probs.shape,
+        states.ctypes.data,
+        len(states),
+        path.ctypes.data,
+        scores.ctypes.data,
+        steps.ctypes.data,
+    )
+    return path
+
+
+def _path(log_probs: np.ndarray, states: np.ndarray) -> np.ndarray:
+    """(frames,) the likeliest way through states, labels with blanks around them, as their indices."""
     # From a label straight to the next one, past the blank between them, unless they are the same.
     skipping = np.full(len(states), -np.inf)
     skipping[3::2][states[3::2] != states[1:-2:2]] = 0.0
@@ -73,7 +102,7 @@ def forced_spans(log_probs: np.ndarray, labels: Sequence[int]) -> list[Span]:
         best = np.maximum(np.maximum(before[2:], before[1:-1]), before[:-2] + skipping)
         np.add(best, frame, out=after[2:])
     state = len(states) - 1
-    if len(emitted) and len(labels) and scores[-1, -2] >= scores[-1, -1]:
+    if len(emitted) and state and scores[-1, -2] >= scores[-1, -1]:
         state -= 1
     path = np.full(len(emitted), state)
     for t in range(len(emitted) - 1, 0, -1):
@@ -82,7 +111,7 @@ def forced_spans(log_probs: np.ndarray, labels: Sequence[int]) -> list[Span]:
         if max(step, skip) > stay:
             state -= 1 if step >= skip else 2
         path[t - 1] = state
-    return _spans(log_probs, states[path], path)
+    return path
 
 
 def optional_spans(
@@ -178,17 +207,23 @@ class _Chain:
         self.lasts = np.array([boundaries[-1], *ends])
 
 
-def _spans(log_probs: np.ndarray, labels: np.ndarray, states: np.ndarray | None = None) -> list[Span]:
-    """Runs of equal states (labels, if left out) of a path, without the blanks."""
+def _spans(
+    log_probs: np.ndarray, labels: np.ndarray, states: np.ndarray | None = None, first: int = 0
+) -> list[Span]:
+    """Runs of equal states (labels, if left out) of a path, without the blanks. first: as above."""
+    if not len(labels):
+        return []
     states = labels if states is None else states
-    edges = np.flatnonzero(np.diff(states)) + 1
-    bounds = [0, *edges.tolist(), len(labels)] if len(labels) else []
-    spans = []
-    for start, end in zip(bounds, bounds[1:], strict=False):
-        if (label := int(labels[start])) != BLANK:
-            peak = float(log_probs[start:end, label].max())
-            spans.append(Span(label, start, end, math.exp(peak)))
-    return spans
+    starts = np.concatenate([[0], np.flatnonzero(np.diff(states)) + 1])
+    peaks = np.exp(np.maximum.reduceat(log_probs[np.arange(len(labels)), labels], starts))
+    edges = [*starts.tolist(), len(labels)]
+    return [
+        Span(label, first + start, first + end, peak)
+        for label, start, end, peak in zip(
+            labels[starts].tolist(), edges, edges[1:], peaks.tolist(), strict=False
+        )
+        if label != BLANK
+    ]
 
 
 def spelled(spans: Sequence[Span], labels: Labels) -> list[tuple[str, list[Span]]]:

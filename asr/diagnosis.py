@@ -80,7 +80,7 @@ def _onnx_runtime() -> str:
 
 
 def _search() -> str:
-    from asr.decoding.compiled import kernel
+    from asr.decoding.kernel import kernel
 
     if kernel() is not None:
         return "compiled"

@@ -126,9 +126,11 @@ def parrot(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(params=["compiled", "NumPy"])
 def each_way_of_searching(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once with the compiled frames of a search, once as where nothing could be compiled."""
+    from asr import align
     from asr.decoding import compiled
 
     if request.param == "NumPy":
-        monkeypatch.setattr(compiled, "kernel", lambda: None)
+        for module in (align, compiled):
+            monkeypatch.setattr(module, "kernel", lambda: None)
     elif compiled.kernel() is None:
         pytest.skip("nothing is compiled here")

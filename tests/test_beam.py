@@ -356,9 +356,9 @@ def test_partial_results_are_aligned_where_they_are_new_and_sit_where_the_final_
     n_aligned: list[int] = []
     forced_spans = align.forced_spans
 
-    def counted(log_probs: np.ndarray, labels: list[int]) -> list[align.Span]:
+    def counted(log_probs: np.ndarray, labels: list[int], first: int) -> list[align.Span]:
         n_aligned.append(len(log_probs))
-        return forced_spans(log_probs, labels)
+        return forced_spans(log_probs, labels, first)
 
     monkeypatch.setattr(align, "forced_spans", counted)
     options = DecoderOptions(lm_weight=1.0, word_score=0.0, beam_size=20)

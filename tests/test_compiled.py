@@ -13,8 +13,10 @@ import pytest
 from test_beam import random_log_probs
 from test_lookahead import N_LABELS, N_WORDS, random_tree, sparse_trigrams
 
+from asr import align
 from asr.audio import read_audio
 from asr.decoding import beam, compiled
+from asr.decoding import kernel as kernels
 from asr.decoding.beam import BeamSearch, Found, search_all
 from asr.decoding.compiled import CompiledLanes, kernel, new_lanes
 from asr.decoding.grammar import GrammarModel
@@ -108,6 +110,21 @@ def test_the_shipped_language_finds_the_same_words(monkeypatch: pytest.MonkeyPat
     assert sum(len(found.hypotheses[0].words) for found in by_kernel) > 20
 
 
+@needs_kernel
+@pytest.mark.parametrize("seed", range(20))
+def test_labels_are_aligned_alike(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    states = np.zeros(2 * int(random.integers(0, 6)) + 1, np.int64)
+    states[1::2] = random.integers(1, 3, len(states) // 2)  # many follow themselves
+    log_probs = random_log_probs(int(random.integers(len(states), 40)), 3, seed)
+    path = align._compiled_path(log_probs, states)
+    assert path is not None
+    np.testing.assert_array_equal(path, align._path(log_probs, states))
+    # Of a part of wider rows too.
+    wide = np.pad(log_probs, ((0, 0), (0, 2)))[:, :3]
+    np.testing.assert_array_equal(align._compiled_path(wide, states), path)
+
+
 def build(folder: Path, compiler: str) -> subprocess.CompletedProcess[str]:
     """setup.py in a copy of what it compiles."""
     (folder / "asr/decoding").mkdir(parents=True)
@@ -130,7 +147,7 @@ def test_a_kernel_of_another_source_is_not_used(tmp_path: Path, monkeypatch: pyt
     done = build(tmp_path, "cc")
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "asr/decoding"
-    monkeypatch.setattr(compiled, "_FOLDER", folder)
+    monkeypatch.setattr(kernels, "_FOLDER", folder)
     find = kernel.__wrapped__
     assert find() is not None
     with (folder / "kernel.c").open("a") as source:

@@ -1,26 +1,19 @@
-"""Lanes whose frames are computed by compiled code (kernel.c), many times as fast as by NumPy.
-
-Installing the package compiles it where there is a C compiler. Without it, or when it was made from another
-kernel.c, searches find the same by NumPy.
-"""
+"""Lanes whose frames are computed by kernel.c, many times as fast as by NumPy."""
 
 from __future__ import annotations
 
 import ctypes
-import hashlib
-from functools import cache
-from pathlib import Path
 
 import numpy as np
 
 from asr.decoding.frames import Block
 from asr.decoding.graph import Graph
 from asr.decoding.hypotheses import Hypotheses
+from asr.decoding.kernel import kernel
 from asr.decoding.lanes import Lanes
 from asr.decoding.lookahead import BigramLookAhead
 from asr.decoding.ngram import NGramModel
 
-_FOLDER = Path(__file__).parent
 _LEAST_ROOM = 1024
 _NEVER = 1 << 62
 _MOST_LONGER, _MOST_LANES = 8, 32  # as in kernel.c
@@ -85,23 +78,6 @@ class _Search(ctypes.Structure):
         ("extension_starts", _INTEGER * (_MOST_LANES + 1)),
         ("end_starts", _INTEGER * (_MOST_LANES + 1)),
     ]
-
-
-@cache
-def kernel() -> ctypes.PyDLL | None:
-    """The compiled code, None where there is none that was made from this source."""
-    try:
-        # It does not let the interpreter go: a call is short, and what it reads must not change meanwhile.
-        library = ctypes.PyDLL(str(_FOLDER / "_kernel.abi3.so"))
-        made_from = ctypes.string_at(ctypes.addressof(ctypes.c_char.in_dll(library, "source_checksum")))
-        source = (_FOLDER / "kernel.c").read_bytes()
-    except (OSError, ValueError):
-        return None
-    if made_from.decode() != hashlib.sha256(source).hexdigest():
-        return None
-    library.go_on.argtypes, library.go_on.restype = [ctypes.c_void_p], ctypes.c_int64
-    library.stay.argtypes, library.stay.restype = [ctypes.c_void_p] * 3, None
-    return library
 
 
 def new_lanes(graph: Graph) -> Lanes:

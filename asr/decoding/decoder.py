@@ -419,13 +419,12 @@ class BeamDecoder:
         start = kept[-1][-1].end if kept else 0
         labels = [label for labels in pronunciations for label in labels]
         try:
-            found = iter(align.forced_spans(self._log_probs(start), labels))
+            found = iter(align.forced_spans(self._log_probs(start), labels, start))
         except ValueError:
             if not kept:
                 raise
             return self._place(hypothesis, kept[:-1])  # the last one had taken too many frames
-        moved = (replace(span, start=span.start + start, end=span.end + start) for span in found)
-        new = (list(islice(moved, len(labels))) for labels in pronunciations)
+        new = (list(islice(found, len(labels))) for labels in pronunciations)
         spans: tuple[Sequence[Span], ...] = (*kept, *new)
         if self._graph.lm is None:
             spelled = align.spelled([span for unit in spans for span in unit], self._labels)

@@ -1,6 +1,6 @@
-/* A frame of the beam search as loops over one hypothesis after another: what asr/decoding/lanes.py says with
- * arrays, many times as fast. compiled.py fills in the structures below, whose members are eight bytes each,
- * and answers what go_on() asks for; names are those of the Python code, and so are the units. */
+/* What asr/decoding/lanes.py and asr/align.py say with arrays, as loops and many times as fast: frames of the
+ * beam search, and the Viterbi alignment. compiled.py fills in the structures below, whose members are eight
+ * bytes each, and answers what go_on() asks for. Names are those of the Python code, and so are the units. */
 
 #include <math.h>
 #include <stdint.h>
@@ -538,4 +538,33 @@ int64_t go_on(Search *s)
         s->stage++;
     }
     return NOTHING;
+}
+
+/* The likeliest way through states that follow one another, of which each may be skipped if it is a blank
+ * between two different labels. log_probs: (n_frames, n_labels); states: labels, every second one a blank;
+ * path: (n_frames,) indices of states; scores: room for 2 * n_states; steps: for n_frames * n_states. */
+void align(const float *log_probs, int64_t n_frames, int64_t n_labels, const int64_t *states, int64_t n_states,
+           int64_t *path, double *scores, uint8_t *steps)
+{
+    double *before = scores, *after = scores + n_states;
+    for (int64_t i = 0; i < n_states; i++) before[i] = i < 2 ? log_probs[states[i]] : -INFINITY;
+    for (int64_t t = 1; t < n_frames; t++) {
+        const float *frame = log_probs + t * n_labels;
+        for (int64_t i = 0; i < n_states; i++) {
+            double stay = before[i], step = i > 0 ? before[i - 1] : -INFINITY;
+            double skip = i > 1 && states[i] != BLANK && states[i] != states[i - 2] ? before[i - 2] : -INFINITY;
+            int back = fmax(step, skip) > stay ? (step >= skip ? 1 : 2) : 0;
+            steps[t * n_states + i] = (uint8_t)back;
+            after[i] = (back == 0 ? stay : back == 1 ? step : skip) + frame[states[i]];
+        }
+        double *swapped = before;
+        before = after;
+        after = swapped;
+    }
+    int64_t state = n_states - 1;
+    if (n_states > 1 && before[state - 1] >= before[state]) state--;
+    for (int64_t t = n_frames - 1; t >= 0; t--) {
+        path[t] = state;
+        if (t) state -= steps[t * n_states + state];
+    }
 }
