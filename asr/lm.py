@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -207,10 +207,11 @@ def tune(
     utterances: Sequence[tuple[str, list[dict[str, np.ndarray]]]],
     start: DecoderOptions,
     on_trial: Callable[[Trial], None] | None = None,
+    grid: Mapping[str, float] = GRID,
 ) -> list[Trial]:
     """All trials of a search for the best weights, one weight at a time until none gets better.
 
-    utterances: normalised reference and Recognizer.log_probs() of each, computed once.
+    utterances: normalised reference and Recognizer.log_probs() of each, computed once. grid: as GRID.
     """
     tried: dict[DecoderOptions, Trial] = {}
 
@@ -228,7 +229,7 @@ def tune(
     best, is_better = start, True
     while is_better:
         is_better = False
-        for name, step in GRID.items():
+        for name, step in grid.items():
             for direction in (step, -step):
                 while True:
                     value = round(getattr(best, name) + direction, 3)

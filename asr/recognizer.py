@@ -291,9 +291,8 @@ def _decoders(
     like: DecoderFactory | None = None,
 ) -> DecoderFactory:
     """like: of another model with the same labels, decoding and language."""
-    calibration = metadata.info.get("calibration")
     return DecoderFactory(
-        metadata.labels, metadata.log_priors, decoding, language, _pronounce, calibration, like
+        metadata.labels, metadata.log_priors, decoding, language, _pronounce, metadata.info, like
     )
 
 

@@ -27,8 +27,8 @@ STEP = 4 * GRID  # samples: 160 ms
 _FIRST_STEP = STEP // 2  # until words of an utterance are shown
 _AGREEMENT_SHOWN = 0.6  # of the hypotheses' probability on a word before it is shown
 _UNCHANGED = 2 * STEP  # samples during which a word stays the same before it is committed
-# Half the hypotheses, and those within less of the best, find nearly the same words, which will be replaced.
-_BEAM_BEFORE_SECOND_PASS, _THRESHOLD_BEFORE_SECOND_PASS = 200, 8.5
+# Fewer hypotheses, and those within less of the best, find nearly the same words, which will be replaced.
+_BEAM_BEFORE_SECOND_PASS, _THRESHOLD_BEFORE_SECOND_PASS = 300, 10.0
 
 
 @dataclass(frozen=True)

@@ -342,6 +342,18 @@ def test_a_narrower_search_leaves_the_others_and_what_was_asked_for_as_they_are(
     assert greedy.narrowed(3, 9.0).config is None
 
 
+def test_a_model_has_an_acoustic_scale_of_its_own_beside_others_with_the_same_graph() -> None:
+    language, info = little_language(True), {"acoustic_scale": 0.7}
+    first = DecoderFactory(LABELS, {}, DecoderOptions(), language)
+    second = DecoderFactory(LABELS, {}, DecoderOptions(), language, None, info, first)
+    chosen = DecoderFactory(LABELS, {}, DecoderOptions(acoustic_scale=0.9), language, None, info)
+    closed = DecoderFactory(LABELS, {}, DecoderOptions(grammar=(("two", "cats"),)), language, None, info)
+    scales = [factory.config.acoustic_scale for factory in (first, second, chosen, closed) if factory.config]
+    assert scales == [1.0, 0.7, 0.9, 1.0]
+    assert first._graph is not None and second._graph is not None
+    assert second._graph.tree is first._graph.tree
+
+
 @pytest.mark.parametrize(
     ("spelled", "kind", "word"),
     [

@@ -581,7 +581,7 @@ def test_a_file_name_that_is_not_unicode_does_not_stop_the_words(capsys):
 
 def test_the_decoder_is_chosen_by_its_options(recognizer) -> None:
     options = "--lm my.lm --rnn-lm my.rnn --rnn-share 0.4 --beam-size 50 --lm-weight 0.7 --word_score=-1"
-    options += " --prior-weight 0 --nbest 3"
+    options += " --acoustic-scale 0.8 --prior-weight 0 --nbest 3"
     hot = "--hotwords=New York:7, kubernetes"
     assert transcribe(record("a.wav", 3), hot, *options.split()) == 0
     assert vars(recognizer.decoding) == {
@@ -591,6 +591,7 @@ def test_the_decoder_is_chosen_by_its_options(recognizer) -> None:
         "recurrent_share": 0.4,
         "lm_weight": 0.7,
         "word_score": -1.0,
+        "acoustic_scale": 0.8,
         "prior_weight": 0.0,
         "hot_words": (HotWord("new york", 7.0), HotWord("kubernetes", 5.0)),
         "n_best": 3,

@@ -89,6 +89,12 @@ def add_decoder_options(parser: argparse.ArgumentParser) -> None:
         help="of the recurrent model, in the mixture with the n-grams",
     )
     group.add_argument("--word-score", type=float, metavar="S", help="added for each word")
+    group.add_argument(
+        "--acoustic-scale",
+        type=float,
+        metavar="W",
+        help="of the model's logarithms, beside the language model's",
+    )
     group.add_argument("--prior-weight", type=float, metavar="W", help="of the labels' priors, divided out")
 
 
@@ -107,6 +113,7 @@ def decoder_options(args: argparse.Namespace) -> DecoderOptions:
         lm_weight=args.lm_weight,
         recurrent_share=args.rnn_share,
         word_score=args.word_score,
+        acoustic_scale=args.acoustic_scale,
         prior_weight=args.prior_weight,
         hot_words=tuple(hot_words),
         n_best=args.nbest,

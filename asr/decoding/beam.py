@@ -50,8 +50,7 @@ class BeamSearch:
     @np.errstate(divide="ignore")  # the logarithm of probability 0
     def step(self, log_probs: np.ndarray) -> None:
         """Advance over (frames, labels) natural log posteriors."""
-        config = self._config
-        frames = Frames.of(log_probs, self._bias, config.label_beam, config.certain_blank, self._n_blanks)
+        frames = Frames.of(log_probs, self._bias, self._config, self._n_blanks)
         self._n_blanks = frames.n_blanks
         self._best_path_score += frames.best_path_score
         self._lanes.weigh(frames.factor)
@@ -91,7 +90,7 @@ def search_all(
     They are searched side by side, yet each as it would be alone: another begins in the place of one that is
     over when the recurrent model sees the words of all.
     """
-    config, bias = graph.config, _bias(graph, log_priors)
+    bias = _bias(graph, log_priors)
     found: dict[int, Found] = {}
     lanes = new_lanes(graph)
     under_way: list[tuple[int, float, deque[Block]]] = []  # utterance, its best path's score, what is to come
@@ -99,7 +98,7 @@ def search_all(
     while waiting or under_way:
         while waiting and len(under_way) < _N_LANES:
             number, log_probs = waiting.popleft()
-            frames = Frames.of(log_probs, bias, config.label_beam, config.certain_blank)
+            frames = Frames.of(log_probs, bias, graph.config)
             under_way.append((number, frames.best_path_score, deque(frames.blocks(lanes.period))))
             lanes.begin(number)
             lanes.weigh(frames.factor)

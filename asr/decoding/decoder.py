@@ -7,7 +7,7 @@ from copy import copy
 from dataclasses import dataclass, fields, replace
 from itertools import islice, product
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -71,6 +71,7 @@ class DecoderOptions:
     lm_weight: float | None = None
     recurrent_share: float | None = None
     word_score: float | None = None
+    acoustic_scale: float | None = None
     prior_weight: float | None = None
     hot_words: tuple[HotWord, ...] = ()
     n_best: int = 1  # texts of each segment to tell
@@ -87,12 +88,13 @@ class DecoderFactory:
         options: DecoderOptions,
         language: Language | None,
         pronounce: Pronounce | None = None,
-        calibration: Mapping[str, float] | None = None,
+        info: Mapping[str, Any] | None = None,
         like: DecoderFactory | None = None,
     ) -> None:
         """language: as find_language() gives it. UsageError when the model lacks the labels for it.
         pronounce: the phones of words that the language does not have, for hot words.
-        calibration: offset and slope of the words' probabilities, as fitted to this model's phones.
+        info: what the model's file says of its phones: "acoustic_scale", as BeamConfig has it, and
+        "calibration", offset and slope of the words' probabilities.
         like: one with the same labels, options and language, for another model: its search graph is used.
         """
         if options.grammar and (options.beam_size == 1 or options.hot_words):
@@ -111,12 +113,15 @@ class DecoderFactory:
         self._labels = labels[self.output]
         self._log_priors = log_priors.get(self.output)
         self.probability: Callable[[float], float] = float  # of a word, from its mean posterior
-        if calibration and self.output == "phones":
-            self.probability = align.Calibration(**calibration)
+        fitted = info if info and self.output == "phones" else {}
+        if "calibration" in fitted:
+            self.probability = align.Calibration(**fitted["calibration"])
         self._graph: Graph | None = None
         self._is_closed = bool(options.grammar)
-        if like is not None:
-            self._graph = like._graph
+        config = _beam_config(options, language, fitted.get("acoustic_scale"))
+        if like is not None and like._graph is not None:
+            self._graph = copy(like._graph)
+            self._graph.config = config
         elif not is_greedy:
             lm: LanguageModel | None = None if language is None else language.lm
             pronunciations = None if language is None else language.pronunciations
@@ -129,7 +134,6 @@ class DecoderFactory:
                         if word not in SPECIAL_WORDS
                         for spoken in pronunciations_of(word, language, self._labels, pronounce)
                     )
-            config = _beam_config(options, language)
             self._graph = _graph(
                 lm,
                 None if language is None else language.recurrent,
@@ -236,13 +240,18 @@ def find_language(
     return replace(language, recurrent=recurrents.load(path))
 
 
-def _beam_config(options: DecoderOptions, language: Language | None) -> BeamConfig:
+def _beam_config(
+    options: DecoderOptions, language: Language | None, acoustic_scale: float | None
+) -> BeamConfig:
+    """acoustic_scale: the model's own."""
     tuned = {} if language is None else dict(language.info.get("decoding", {}))
     names = {field.name for field in fields(BeamConfig)}
     if unknown := tuned.keys() - names:
         raise LanguageModelError(f"a language with unknown settings: {', '.join(sorted(unknown))}")
     if language is None:
         tuned = {"word_score": 0.0, "prior_weight": 0.0}
+    elif acoustic_scale is not None and not options.grammar:
+        tuned["acoustic_scale"] = acoustic_scale
     chosen = {name: value for name, value in vars(options).items() if name in names and value is not None}
     if options.grammar:
         chosen |= {"lm_weight": 1.0, "word_score": 0.0, "threshold": _GRAMMAR_THRESHOLD}

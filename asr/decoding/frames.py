@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from asr.decoding.graph import BeamConfig
 from asr.labels import BLANK
 
 _LONGEST_RUN = 32  # blanks, so that what labels weigh in it stays in the range of a number
@@ -67,13 +68,14 @@ class Frames:
 
     @classmethod
     def of(
-        cls, log_probs: np.ndarray, bias: np.ndarray, n_tried: int, certain_blank: float, n_blanks: int = 0
+        cls, log_probs: np.ndarray, bias: np.ndarray, config: BeamConfig, n_blanks: int = 0
     ) -> Frames:
         """Of (frames, labels) natural log posteriors. bias: (labels,) what is subtracted from them.
 
-        certain_blank: the least posterior of a certain one. n_blanks: in a run that goes on.
+        n_blanks: in a run that goes on.
         """
-        scores = log_probs.astype(np.float32) - bias
+        n_tried, certain_blank = config.label_beam, config.certain_blank
+        scores = np.float32(config.acoustic_scale) * (log_probs.astype(np.float32) - bias)
         best = scores.max(-1)
         scores -= best[:, None]
         probabilities = np.exp(scores.astype(np.float64))

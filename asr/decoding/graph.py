@@ -43,14 +43,15 @@ class LanguageModel(Protocol):
 class BeamConfig:
     """What a search weighs and how much it keeps; all scores are natural logarithms."""
 
-    beam_size: int = 400  # hypotheses kept from frame to frame
-    label_beam: int = 10  # likeliest labels of a frame that are tried
-    threshold: float = 11.0  # hypotheses this much worse than the best are dropped
+    beam_size: int = 800  # hypotheses kept from frame to frame
+    label_beam: int = 14  # likeliest labels of a frame that are tried
+    threshold: float = 13.0  # hypotheses this much worse than the best are dropped
+    acoustic_scale: float = 1.0  # of the labels' logarithms, beside those of the language model
     lm_weight: float = 0.92
     word_score: float = 0.0  # added for each word
     recurrent_share: float = 0.5  # of a recurrent language model, in the mixture of its probabilities
     prior_weight: float = 0.6  # of the labels' log prior, which is subtracted
-    certain_blank: float = 0.98  # frames with a blank at least as probable bring no new label
+    certain_blank: float = 0.99  # frames with a blank at least as probable bring no new label
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,10 @@
-"""Fit the probabilities of words to how often they are right, and keep the fit in a checkpoint.
+"""Fit a checkpoint to the language model and its words' probabilities to how often they are right.
 
     python recipes/english/calibrate.py RUN/best.safetensors dev.jsonl [--plot reliability.png]
 
-The expected calibration error that is printed is cross-validated: half of the utterances are judged with
-what was fitted to the other half.
+What is kept in it are the acoustic scale that gives the fewest errors, and the calibration. The expected
+calibration error that is printed is cross-validated: half of the utterances are judged with what was fitted
+to the other half.
 """
 
 from __future__ import annotations
@@ -14,9 +15,13 @@ from pathlib import Path
 import numpy as np
 
 from asr import align, checkpoint
+from asr.audio import read_audio
+from asr.decoding.decoder import DecoderOptions
 from asr.evaluation import Result, bins, calibration_error, evaluate
-from asr.manifest import read_manifest
+from asr.lm import Trial, tune
+from asr.manifest import Utterance, read_manifest
 from asr.recognizer import Recognizer
+from asr.text import normalize
 from asr.torch_engine import TorchEngine
 
 Judged = list[tuple[float, bool]]  # mean posterior of a word's labels, and whether it was right
@@ -32,6 +37,19 @@ def fit(judged: Judged) -> align.Calibration:
         hessian = (inputs * (found * (1 - found))[:, None]).T @ inputs
         weights -= np.linalg.solve(hessian + 1e-6 * np.eye(2), inputs.T @ (found - right))
     return align.Calibration(float(weights[0]), float(weights[1]))
+
+
+def best_scale(recognizer: Recognizer, utterances: list[Utterance]) -> float:
+    """The acoustic scale, in steps of 0.05, with the fewest words wrong."""
+    heard = [(normalize(u.text), list(recognizer.log_probs([read_audio(u.audio)]))) for u in utterances]
+
+    def show(trial: Trial) -> None:
+        print(f"acoustic scale {trial.options.acoustic_scale}: {100 * trial.word_error:.2f} % words wrong")
+
+    start = DecoderOptions(acoustic_scale=1.0)
+    best = tune(recognizer, heard, start, show, {"acoustic_scale": 0.05})[0].options.acoustic_scale
+    assert best is not None
+    return best
 
 
 def judged(results: list[Result]) -> Judged:
@@ -64,9 +82,12 @@ def main() -> None:
     parser.add_argument("--plot", type=Path)
     args = parser.parse_args()
     model = checkpoint.load(args.checkpoint)
-    model.info.pop("calibration", None)
+    for name in ("acoustic_scale", "calibration"):
+        model.info.pop(name, None)
+    utterances = read_manifest(args.manifest)
     recognizer = Recognizer(TorchEngine(model), str(args.checkpoint))
-    results = evaluate(recognizer, read_manifest(args.manifest)).results
+    model.info["acoustic_scale"] = best_scale(recognizer, utterances)
+    results = evaluate(Recognizer(TorchEngine(model), str(args.checkpoint)), utterances).results
     halves = [judged(results[half::2]) for half in (0, 1)]
     crossed = apply(fit(halves[0]), halves[1]) + apply(fit(halves[1]), halves[0])
     before, after = calibration_error(halves[0] + halves[1]), calibration_error(crossed)
