@@ -6,7 +6,7 @@ A file goes through these rooms, in this order:
     segment        cut points at pauses in long recordings
     features       torchaudio log-mel frames, whole or as samples arrive
     model          deep LSTM -> log-probabilities of characters and phones
-    decoding       log-probabilities -> labels
+    decoding       log-probabilities -> labels; kernel.c has what the search computes for every frame
     align          where each word sits and how sure we are
     transcript     Word, Segment, Transcript
     formats        Transcript -> txt, json, jsonl, srt, vtt, tsv, ctm, textgrid

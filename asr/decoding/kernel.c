@@ -6,9 +6,9 @@
 #include <stdint.h>
 #include <string.h>
 
-enum { WORD_BITS = 24, BLOCK = 16 };               /* as in ngram.py */
-enum { BLANK = 0, MAX_LABELS = 64, MAX_LANES = 32 }; /* as in labels.py, prefix_tree.py, hypotheses.py */
-enum { MAX_LONGER = 8, WORDS_AT_ONCE = 32 };       /* orders above unigrams; words scored together */
+enum { WORD_BITS = 24, BLOCK = 16 };                 /* as in ngram.py */
+enum { BLANK = 0, MAX_LABELS = 64, MAX_LANES = 32 }; /* as in labels.py, prefix_tree.py, compiled.py */
+enum { MAX_LONGER = 8, WORDS_AT_ONCE = 32 };         /* orders above unigrams; words scored together */
 static const double MARGIN = 1.1, MORE_MARGIN = 0.5; /* of the gap, as in lanes.py */
 static const uint64_t HASH_FACTOR = 0x5851F42D4C957F2D;
 
@@ -276,7 +276,7 @@ static int64_t context_after(const Search *s, int64_t last_word)
     return last_word < 0 ? s->n_contexts - 1 : last_word;
 }
 
-/* Whether look-ahead knows the last words of all extensions; these are noted. */
+/* Whether look-ahead has yet to meet last words of extensions; all of these are noted. */
 static int must_be_met(Search *s)
 {
     const int64_t *last_words = s->columns[s->current].ids + LAST_WORD * s->room;
@@ -362,7 +362,7 @@ static int end_words(Search *s)
 static int64_t add(Search *s, int64_t n_groups, uint64_t mask, int64_t state, int64_t node, int64_t text,
                    double blank, double label, int64_t source)
 {
-    uint64_t slot = (((uint64_t)(state * s->n_nodes + node) * HASH_FACTOR) >> 32) & mask;
+    uint64_t slot = ((((uint64_t)state * s->n_nodes + node) * HASH_FACTOR) >> 32) & mask;
     Group *groups = s->groups;
     int64_t i, last = -1;
     while ((i = s->slots[slot]) >= 0 && (groups[i].state != state || groups[i].node != node))
