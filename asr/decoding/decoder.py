@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from itertools import islice, product
 from pathlib import Path
 from typing import Any, Protocol
@@ -351,11 +352,16 @@ class BeamDecoder:
 
     def begin(self, offset: float = 0.0) -> None:
         self._offset = offset
-        self._search = BeamSearch(self._graph, self._log_priors)
+        self.__dict__.pop("_search", None)
         self._blocks: list[np.ndarray] = []
         self._n_frames = 0
         self._placed = _Placed(Hypothesis((), (), 0.0), (), ())
         self.alternatives: tuple[Alternative, ...] = ()
+
+    @cached_property
+    def _search(self) -> BeamSearch:
+        """Of the utterance, if it is searched here."""
+        return BeamSearch(self._graph, self._log_priors)
 
     def step(self, log_probs: np.ndarray) -> None:
         self.hear(log_probs)

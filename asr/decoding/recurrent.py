@@ -29,6 +29,7 @@ FORMAT = 1
 _KEY = "asr-recurrent-language"
 END, UNKNOWN = 0, 1  # rows; a sentence's end also begins the next
 SPECIAL_WORDS = ("</s>", "<unk>")
+_LAST_BITS = (1 << 18) - 1
 _FEWEST_STATES = 1024  # of texts, that there is room for
 # Inputs of the graph, (1, n, width) and (1, n, cells), and its outputs.
 EMBEDDED, HIDDEN, CELLS = "embedded", "hidden", "cells"
@@ -119,6 +120,7 @@ class Rescoring:
         self._rows: dict[int, int] = {}  # of a text's state
         self._n_states = 1
         self._gains: dict[int, float] = {}  # of the last words of texts
+        self._has_gains = np.zeros(_LAST_BITS + 1, bool)  # by texts' last bits: of most there are none
 
     def begin(self, texts: np.ndarray) -> None:
         """Have the states of texts without words."""
@@ -131,10 +133,14 @@ class Rescoring:
     def remember(self, texts: np.ndarray, gains: np.ndarray) -> None:
         """Keep what the last words of texts have been found to gain."""
         self._gains.update(zip(texts.tolist(), gains.tolist(), strict=True))
+        self._has_gains[texts & _LAST_BITS] = True
 
     def known(self, texts: np.ndarray) -> np.ndarray:
         """(n,) what the last words of texts gain, 0 where that is not known yet."""
-        return np.array([self._gains.get(text, 0.0) for text in texts.tolist()], np.float32)
+        gains = np.zeros(len(texts), np.float32)
+        rows = self._has_gains[texts & _LAST_BITS].nonzero()[0]
+        gains[rows] = [self._gains.get(text, 0.0) for text in texts[rows].tolist()]
+        return gains
 
     def extend(self, texts: np.ndarray, before: np.ndarray, words: np.ndarray) -> None:
         """Have the states of texts: of those before, which are there, with a word more each."""
