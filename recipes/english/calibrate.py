@@ -80,13 +80,14 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("manifest", type=Path)
     parser.add_argument("--plot", type=Path)
+    parser.add_argument("--acoustic-scale", type=float, help="keep this one; none is looked for")
     args = parser.parse_args()
     model = checkpoint.load(args.checkpoint)
     for name in ("acoustic_scale", "calibration"):
         model.info.pop(name, None)
     utterances = read_manifest(args.manifest)
     recognizer = Recognizer(TorchEngine(model), str(args.checkpoint))
-    model.info["acoustic_scale"] = best_scale(recognizer, utterances)
+    model.info["acoustic_scale"] = args.acoustic_scale or best_scale(recognizer, utterances)
     results = evaluate(Recognizer(TorchEngine(model), str(args.checkpoint)), utterances).results
     halves = [judged(results[half::2]) for half in (0, 1)]
     crossed = apply(fit(halves[0]), halves[1]) + apply(fit(halves[1]), halves[0])
