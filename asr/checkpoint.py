@@ -121,7 +121,8 @@ def load(path: str | Path) -> Checkpoint:
 def average(paths: Sequence[str | Path]) -> Checkpoint:
     """The mean of several checkpoints of one run: weights and batch-norm statistics.
 
-    CheckpointError when they are not of one shape, or do not share labels and features.
+    One without self-conditioning, with which the run began, is as if it had it at no weight; the first must
+    have it. CheckpointError when they are not of one shape, or do not share labels and features.
     """
     first, *others = [load(path) for path in paths]
     mean = {
@@ -133,7 +134,10 @@ def average(paths: Sequence[str | Path]) -> Checkpoint:
             torch.equal(value, first.front_end.state_dict()[name])
             for name, value in other.front_end.state_dict().items()
         )
-        if other.model.config != first.model.config or other.labels != first.labels or not same_features:
+        config = other.model.config
+        if not config.self_conditioning:
+            config = dataclasses.replace(config, self_conditioning=first.model.config.self_conditioning)
+        if config != first.model.config or other.labels != first.labels or not same_features:
             raise CheckpointError(f"{path}: not of the same run as {paths[0]}: another shape, labels or data")
         for name, value in other.model.state_dict().items():
             if value.dtype.is_floating_point:

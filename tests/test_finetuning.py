@@ -279,6 +279,24 @@ def test_the_average_is_the_mean_of_weights_and_batch_norm_statistics(
     assert checkpoint.load(output).info == {"averaged": 3}
 
 
+def test_a_model_without_self_conditioning_has_it_at_no_weight_in_a_mean(tmp_path: Path) -> None:
+    labels = {"phones": Labels.of_kind("phones")}
+    shape = {"outputs": {"phones": 40}, "middle_outputs": ("phones",), "n_layers": 2, "n_hidden": 4}
+    for has_it in (True, False):
+        model = AcousticModel(ModelConfig(**shape, self_conditioning=has_it, n_model=8, n_channels=2))
+        if has_it:
+            model.state_dict()["conditions.phones.weight"].fill_(1.0)
+        checkpoint.save(Checkpoint(model, LogMel(), labels), tmp_path / f"{has_it}.safetensors")
+    with_it, without = tmp_path / "True.safetensors", tmp_path / "False.safetensors"
+    mean = checkpoint.average([with_it, without, with_it, with_it]).model
+    assert (mean.state_dict()["conditions.phones.weight"] == 0.75).all()
+    parts = [checkpoint.load(path).model.state_dict() for path in (with_it, without)]
+    for name, value in parts[1].items():
+        torch.testing.assert_close(mean.state_dict()[name].float(), 0.75 * parts[0][name] + 0.25 * value)
+    with pytest.raises(CheckpointError, match="not of the same run"):
+        checkpoint.average([without, with_it])
+
+
 def test_models_of_different_runs_are_not_averaged(tmp_path: Path, base: Path, tiny_checkpoint: Path) -> None:
     with pytest.raises(CheckpointError, match="tiny.safetensors: not of the same run as .*best"):
         checkpoint.average([base, tiny_checkpoint])
