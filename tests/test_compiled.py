@@ -95,6 +95,23 @@ def test_frame_by_frame_it_keeps_the_same_hypotheses(
 
 
 @needs_kernel
+def test_the_recurrent_model_is_asked_as_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every four frames, also when there are no new words."""
+    asked: list[int] = []
+    rescore = Lanes.rescore
+    monkeypatch.setattr(Lanes, "rescore", lambda self: (asked.append(1), rescore(self)))
+    whole = Recognizer.load().new_decoder
+    graph = whole.narrowed(100, 3.0)._graph
+    assert graph is not None and whole._graph is not None
+    graph.mixture = whole._graph.mixture
+    log_probs = np.full((42, 40), np.log(0.0005), np.float32)
+    log_probs[:, 0] = np.log(1 - 39 * 0.0005)  # not certain, but no other label is worth trying
+    search = BeamSearch(graph)
+    search.step(log_probs)
+    assert isinstance(search._lanes, CompiledLanes) and len(asked) == 10
+
+
+@needs_kernel
 def test_the_shipped_language_finds_the_same_words(monkeypatch: pytest.MonkeyPatch) -> None:
     """With both language models, several recordings side by side."""
     recognizer = Recognizer.load()

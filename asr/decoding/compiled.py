@@ -173,6 +173,7 @@ class CompiledLanes(Lanes):
     def _take(self) -> None:
         """Have the hypotheses in the kernel's columns."""
         search = self._search
+        search.n_since = self._n_since
         if self._beam is self._given:
             return
         n = len(self._beam)
@@ -181,7 +182,7 @@ class CompiledLanes(Lanes):
         columns = self._columns[search.current]
         _copy(self._beam, columns, n)
         self._lane_starts[: self._n + 1] = self._starts
-        search.n_lanes, search.n_since = self._n, self._n_since
+        search.n_lanes = self._n
         self._given = self._beam
         self._point_to_lanes()
 
