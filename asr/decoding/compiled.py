@@ -210,16 +210,17 @@ class CompiledLanes(Lanes):
     def _make_room(self) -> None:
         """Twice as much as there was."""
         search = self._search
-        before, room = search.room, max(2 * search.room, _LEAST_ROOM)
+        room = max(2 * search.room, _LEAST_ROOM)
         sizes = dict.fromkeys(("total", "staying", "blank", "label", "ends", "needed"), 1)
         sizes |= {"sorted": 3, "slots": 4, "extensions": _size(self._library, "extension_bytes")}
         sizes["groups"] = 3 * _size(self._library, "group_bytes")
         made = {name: np.empty(room * size, _KINDS[name]) for name, size in sizes.items()}
-        for name, array in self._room.items():
-            made[name][: len(array)] = array
-        columns = tuple(_empty_columns(room) for _ in range(2))
-        for old, new in zip(self._columns, columns, strict=False):
-            _copy(old, new, before)
+        columns = _empty_columns(room), _empty_columns(room)
+        if self._room:  # what a frame goes on with; memory that is not written to is not taken
+            for name in ("total", "staying", "blank", "label", "extensions", "ends"):
+                made[name][: len(self._room[name])] = self._room[name]
+            n = int(self._lane_starts[self._n])
+            _copy(self._columns[search.current], columns[search.current], n)
         self._room, self._columns, search.room = made, columns, room
         _point(search, **made)
         for here, column in zip(search.columns, columns, strict=True):

@@ -23,7 +23,7 @@ from asr.decoding.ranges import distinct, joined_ranges
 _DEPTH = 2  # labels of a word for which bigrams are looked at; deeper, unigrams tell as much
 _LEAST = 1e-12  # probability: what rounding leaves of less is noise
 _FEWEST_BIGRAMS = 16  # after a word; fewer change too little to be looked at
-_MOST_WORDS = 4096  # last words whose sums are kept
+_MOST_WORDS = 2048  # last words whose sums are kept
 
 
 class LookAhead(Protocol):
