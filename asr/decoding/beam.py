@@ -24,7 +24,7 @@ from asr.decoding.frames import Block, Frames
 from asr.decoding.graph import Graph
 from asr.decoding.lanes import Hypothesis
 
-_N_LANES = 8  # utterances searched side by side; more take memory and no less time
+_N_LANES = 6  # utterances searched side by side; more take memory and no less time
 
 
 class Found(NamedTuple):
