@@ -84,7 +84,7 @@ def _search() -> str:
 
     if kernel() is not None:
         return "compiled"
-    return "by NumPy, which finds the same in five times as long: no C compiler when asr was installed"
+    return "by NumPy, which finds the same in more time: there was no C compiler when asr was installed"
 
 
 def _torch() -> str:
