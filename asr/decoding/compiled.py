@@ -17,8 +17,8 @@ from asr.decoding.ngram import NGramModel
 _LEAST_ROOM = 1024
 _NEVER = 1 << 62
 _MOST_LONGER, _MOST_LANES = 8, 32  # as in kernel.c
-# What go_on() asks for.
-_NOTHING, _ROOM, _HISTORY_ROOM, _LOOK_AHEAD, _SCORES, _GAINS, _RESCORING = range(7)
+# What go_on() asks for; 0 is nothing.
+_ROOM, _HISTORY_ROOM, _LOOK_AHEAD, _SCORES, _GAINS, _RESCORING = range(1, 7)
 
 _END = np.dtype(
     [(name, np.int64) for name in ("extension", "word", "text", "state", "last_word")]
@@ -113,6 +113,10 @@ class CompiledLanes(Lanes):
         search.has_gains = self._rescoring is not None
         search.period = _NEVER if self._rescoring is None else self.period
         self._look_ahead = graph.look_ahead if isinstance(graph.look_ahead, BigramLookAhead) else None
+        if self._look_ahead is not None:
+            arrays = self._look_ahead.arrays
+            _point(search, **arrays)
+            search.n_contexts = len(arrays["starts"])
         lm = graph.lm
         if isinstance(lm, NGramModel) and not graph.has_phrases and len(lm.counts) <= _MOST_LONGER + 1:
             self._n_grams = _NGrams(lm.counts[0], len(lm.counts) - 1)
@@ -136,7 +140,8 @@ class CompiledLanes(Lanes):
                 self._point_to_lanes()
             elif asked == _LOOK_AHEAD:
                 assert self._look_ahead is not None
-                self._look_ahead.meet(self._room["needed"][: search.n_needed])
+                with self._look_ahead.lock:
+                    self._look_ahead.meet(self._room["needed"][: search.n_needed])
             elif asked == _SCORES:
                 self._score(self._room["ends"][: search.n_ends])
             elif asked == _GAINS:
@@ -158,10 +163,8 @@ class CompiledLanes(Lanes):
         """What the kernel asks for."""
         if self._look_ahead is None:
             return self._library.go_on(ctypes.byref(self._search))
-        with self._look_ahead.lock:  # another search may have moved its table
-            arrays = self._look_ahead.arrays
-            self._search.n_contexts = len(arrays["starts"])
-            _point(self._search, **arrays)
+        with self._look_ahead.lock:  # another search may have put a larger table in its place
+            _point(self._search, table=self._look_ahead.arrays["table"])
             return self._library.go_on(ctypes.byref(self._search))
 
     def _score(self, ends: np.ndarray) -> None:

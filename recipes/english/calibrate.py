@@ -86,8 +86,10 @@ def main() -> None:
     for name in ("acoustic_scale", "calibration"):
         model.info.pop(name, None)
     utterances = read_manifest(args.manifest)
-    recognizer = Recognizer(TorchEngine(model), str(args.checkpoint))
-    model.info["acoustic_scale"] = args.acoustic_scale or best_scale(recognizer, utterances)
+    scale = args.acoustic_scale
+    if scale is None:
+        scale = best_scale(Recognizer(TorchEngine(model), str(args.checkpoint)), utterances)
+    model.info["acoustic_scale"] = scale
     results = evaluate(Recognizer(TorchEngine(model), str(args.checkpoint)), utterances).results
     halves = [judged(results[half::2]) for half in (0, 1)]
     crossed = apply(fit(halves[0]), halves[1]) + apply(fit(halves[1]), halves[0])
