@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from asr.errors import ManifestError
+from asr.text import ZERO_BYTE, read_lines
 
 
 @dataclass(frozen=True)
@@ -24,47 +27,88 @@ class Utterance:
 
 
 def read_manifest(
-    path: str | Path, *, corpus: str | None = None, limit: int | None = None
+    path: str | Path,
+    *,
+    corpus: str | None = None,
+    limit: int | None = None,
+    failures: list[str] | None = None,
 ) -> list[Utterance]:
     """The utterances of a manifest; relative audio paths are relative to the manifest's folder.
 
     corpus: only its rows; limit: only the first so many.
+    failures: gets one line for each row that cannot be used; if left out, the first one is an error.
+    Raises ManifestError, also when no row can be used.
     """
     path = Path(path)
     utterances = []
-    try:
-        # Not splitlines(): JSON may hold U+2028 and its like, which that takes for line ends.
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ManifestError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
-    for number, line in enumerate(lines, start=1):
+    n_failures = 0
+    for number, line in enumerate(read_lines(path), start=1):
         if not line.strip():
             continue
         try:
-            entry = json.loads(line)
-            utterance = Utterance(
-                id=str(entry.get("id", entry["audio"])),
-                audio=path.parent / entry["audio"],
-                text=str(entry["text"]),
-                duration=float(entry["duration"]),
-                speaker=str(entry.get("speaker", "")),
-                corpus=str(entry.get("corpus", "")),
-            )
-            if not 0 <= utterance.duration < math.inf:
-                raise ValueError(f"duration {utterance.duration}")
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ManifestError(
-                f"{path}:{number}: not an utterance ({type(error).__name__}: {error}); "
-                "needs audio, text and duration"
-            ) from None
-        utterances.append(utterance)
+            utterances.append(_utterance(line, path.parent))
+        except (ValueError, OverflowError, RecursionError) as error:
+            reason = "nested too deeply" if isinstance(error, RecursionError) else error
+            failure = f"{path}:{number}: not an utterance ({reason}); needs audio, text and duration"
+            if failures is None:
+                raise ManifestError(failure) from None
+            failures.append(failure)
+            n_failures += 1
     if not utterances:
-        raise ManifestError(f"{path}: holds no utterances")
+        which = "that can be used" if n_failures else ""
+        raise ManifestError(f"{path}: holds no utterances {which}".rstrip())
     if corpus:
         utterances = [utterance for utterance in utterances if utterance.corpus == corpus]
         if not utterances:
             raise ManifestError(f"{path}: no rows of corpus {corpus}")
     return utterances[:limit]
+
+
+def _utterance(line: str, folder: Path) -> Utterance:
+    """What a row says; ValueError, OverflowError or RecursionError when it cannot be used."""
+    if "\0" in line:
+        raise ValueError(ZERO_BYTE)
+    entry = json.loads(line)
+    if not isinstance(entry, dict):
+        raise ValueError("not a JSON object")
+    missing = [key for key in ("audio", "text", "duration") if key not in entry]
+    if missing:
+        raise ValueError(f"no {' and no '.join(missing)}")
+    audio, text, duration = entry["audio"], entry["text"], entry["duration"]
+    for key, value in (("audio", audio), ("text", text)):
+        if not isinstance(value, str):
+            raise ValueError(f"{key} is {_shown(value)}, which is no text")
+    text.encode()  # half of a surrogate pair could not be written anywhere
+    os.fsencode(audio)
+    if not audio or "\0" in audio:
+        raise ValueError(f"audio is {_shown(audio)}, which is no path")
+    if isinstance(duration, bool) or not isinstance(duration, int | float | str):
+        raise ValueError(f"duration is {_shown(duration)}, which is no number")
+    if not 0 <= float(duration) < math.inf:
+        raise ValueError(f"duration is {_shown(duration)}, not 0 or more seconds")
+    return Utterance(
+        id=_name(entry, "id") or audio,
+        audio=folder / audio,
+        text=text,
+        duration=float(duration),
+        speaker=_name(entry, "speaker"),
+        corpus=_name(entry, "corpus"),
+    )
+
+
+def _name(entry: Mapping[str, Any], key: str) -> str:
+    """A text or a number as text; empty if there is none."""
+    value = entry.get(key)
+    if value is None:
+        return ""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError(f"{key} is {_shown(value)}, which is no text")
+    str(value).encode()
+    return str(value)
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value)[:40]
 
 
 def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:

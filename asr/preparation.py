@@ -5,15 +5,26 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from asr.audio import SAMPLE_RATE, find_audio, open_audio
 from asr.errors import AsrError, ManifestError
 from asr.manifest import Utterance
+from asr.text import ZERO_BYTE, read_lines, read_text
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
+# What a column may be called: by us, by Common Voice, by DeepSpeech.
+_COLUMNS = {
+    "audio": ("audio", "path", "wav_filename"),
+    "text": ("text", "sentence", "transcript"),
+    "id": ("id",),
+    "speaker": ("speaker", "client_id"),
+}
+_QUOTES_HELP = {",": "; a text with commas stands in quotes"}
+_HALF_QUOTED = "a quotation mark without its other half"
+_LONGEST_ROW = 100  # lines that a text in quotes is followed for
 
 
 @dataclass
@@ -25,10 +36,8 @@ class Preparation:
 
 
 def seconds_of(audio: Path) -> float:
-    """Duration of a recording: what its header says, or else counted. AudioError if unreadable."""
+    """Duration of a recording, counted, since headers are often wrong. AudioError if it is damaged."""
     with open_audio(audio, block_seconds=1.0) as reader:
-        if reader.duration is not None:
-            return reader.duration
         return sum(len(block) for block in reader) / SAMPLE_RATE
 
 
@@ -42,10 +51,12 @@ def prepare(
     """The utterances of a folder or of a CSV or TSV table; recordings that fail are left out and named.
 
     A folder, searched with its subfolders, has a .txt of the same name beside every recording. A table
-    has a header with the columns audio (relative to the table) and text, and perhaps id and speaker.
+    has a header with the columns audio (relative to the table) and text, and perhaps id and speaker, or
+    with those of Common Voice or DeepSpeech. A row is a line: a field in quotes may not go on in the next.
     speakers_from_folders: a recording's folder is named for who speaks in it.
     """
     source = Path(source)
+    rows: list[_Row | ManifestError]
     if source.is_dir():
         rows = list(_folder_rows(source, speakers_from_folders))
     elif source.suffix.lower() in DELIMITERS:
@@ -53,53 +64,136 @@ def prepare(
     else:
         raise ManifestError(f"{source}: neither a folder nor a .csv or .tsv table")
     found = Preparation()
-    for n_done, (id, audio, text, speaker) in enumerate(rows, start=1):
+    for n_done, row in enumerate(rows, start=1):
         try:
-            if text is None:
-                text = _text_beside(audio)
-            found.utterances.append(Utterance(id, audio, text, seconds_of(audio), speaker, corpus))
+            if isinstance(row, ManifestError):
+                raise row
+            text = text_beside(row.audio) if row.text is None else row.text
+            seconds = seconds_of(row.audio)
+            found.utterances.append(Utterance(row.id, row.audio, text, seconds, row.speaker, corpus))
         except AsrError as error:
-            found.failures.append(str(error))
+            place = row.place if isinstance(row, _Row) else ""
+            found.failures.append(f"{place}{error}")
         if on_progress:
             on_progress(n_done, len(rows))
     return found
 
 
-Row = tuple[str, Path, str | None, str]  # id, audio, text (None: in the .txt beside it), speaker
+@dataclass(frozen=True)
+class _Row:
+    """A recording; text None: in the .txt beside it; place: "TABLE:LINE: ", or empty."""
+
+    id: str
+    audio: Path
+    text: str | None
+    speaker: str
+    place: str = ""
 
 
-def _folder_rows(folder: Path, speakers_from_folders: bool) -> Iterator[Row]:
+def _folder_rows(folder: Path, speakers_from_folders: bool) -> Iterator[_Row]:
     for audio in find_audio(folder, recursive=True):
         speaker = audio.parent.name if speakers_from_folders else ""
-        yield audio.relative_to(folder).with_suffix("").as_posix(), audio, None, speaker
+        yield _Row(audio.relative_to(folder).with_suffix("").as_posix(), audio, None, speaker)
 
 
-def _text_beside(audio: Path) -> str:
+def text_beside(audio: Path) -> str:
+    """What the .txt of the same name says; ManifestError if there is none or it is no text."""
     path = audio.with_suffix(".txt")
-    try:
-        return " ".join(path.read_text(encoding="utf-8-sig").split())
-    except FileNotFoundError:
-        raise ManifestError(f"{audio}: no {path.name} beside it says what is spoken") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ManifestError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+    if not path.exists():
+        raise ManifestError(f"{audio}: no {path.name} beside it says what is spoken")
+    return " ".join(read_text(path).split())
 
 
-def _table_rows(table: Path, speakers_from_folders: bool) -> Iterator[Row]:
+def _table_rows(table: Path, speakers_from_folders: bool) -> Iterator[_Row | ManifestError]:
+    """Every row, or why it cannot be used; ManifestError when that is so of the whole table."""
+    delimiter = DELIMITERS[table.suffix.lower()]
+    lines = read_lines(table)
+    first = next((i for i, line in enumerate(lines) if line.strip()), None)
+    if first is None:
+        raise ManifestError(f"{table}: is empty")
     try:
-        with open(table, encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, delimiter=DELIMITERS[table.suffix.lower()])
-            missing = {"audio", "text"} - set(reader.fieldnames or ())
-            if missing:
-                names = " and no ".join(sorted(missing))
-                raise ManifestError(f"{table}: its first line names no column {names}")
-            for row in reader:
-                if not row["audio"] or row["text"] is None:
-                    raise ManifestError(f"{table}:{reader.line_num}: needs audio and text")
-                audio = table.parent / row["audio"]
+        names = [name.strip().lower() for name in _fields(lines[first], delimiter)]
+    except ValueError as error:
+        raise ManifestError(f"{table}:{first + 1}: {error}") from None
+    columns = _columns(names, str(table))
+    i = first + 1
+    while i < len(lines):
+        place, last = f"{table}:{i + 1}: ", i
+        try:
+            fields = _fields(lines[i], delimiter, len(names))
+        except ValueError as error:
+            last = _end_of_field(lines, i, len(names)) if str(error) == _HALF_QUOTED else i
+            reason = "a text in quotes goes on in the next line" if last > i else error
+            yield ManifestError(f"{place}{reason}")
+        else:
+            row = {key: fields[index].strip() for key, index in columns.items()}
+            if row["audio"]:
+                audio = _beside(table, row["audio"])
                 speaker = row.get("speaker") or (audio.parent.name if speakers_from_folders else "")
-                yield row.get("id") or row["audio"], audio, row["text"], speaker
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ManifestError(f"{table}: {getattr(error, 'strerror', None) or error}") from None
+                yield _Row(row.get("id") or row["audio"], audio, row["text"], speaker, place)
+            elif any(fields):
+                yield ManifestError(f"{place}needs audio and text")
+        i = last + 1
+
+
+def _columns(names: Sequence[str], table: str) -> dict[str, int]:
+    """Where a row has what; ManifestError says which columns there are instead."""
+    columns: dict[str, int] = {}
+    for key, aliases in _COLUMNS.items():
+        alias = next((alias for alias in aliases if alias in names), None)
+        if alias is None:
+            continue
+        if names.count(alias) > 1:
+            raise ManifestError(f"{table}: its first line names the column {alias} twice")
+        columns[key] = names.index(alias)
+    missing = [f"{key} ({', '.join(_COLUMNS[key][1:])})" for key in ("audio", "text") if key not in columns]
+    if missing:
+        found = ", ".join(name or "a nameless one" for name in names)
+        raise ManifestError(
+            f"{table}: its first line names no column {' and no '.join(missing)}; it has: {found[:200]}"
+        )
+    return columns
+
+
+def _fields(line: str, delimiter: str, n_columns: int | None = None) -> list[str]:
+    """The fields of a line; ValueError if it is no row, or not one of so many columns. Blank: all empty."""
+    if "\0" in line:
+        raise ValueError(ZERO_BYTE)
+    if n_columns and not line.strip():
+        return [""] * n_columns
+    if delimiter == "\t":
+        fields = line.split("\t")  # quotation marks are part of the text
+    else:
+        try:
+            fields = next(csv.reader([line], delimiter=delimiter, strict=True, skipinitialspace=True))
+        except csv.Error as error:
+            raise ValueError(_HALF_QUOTED if "unexpected end" in str(error) else error) from None
+    if n_columns and len(fields) != n_columns:
+        raise ValueError(f"has {len(fields)} columns, not {n_columns}{_QUOTES_HELP.get(delimiter, '')}")
+    return fields
+
+
+def _end_of_field(lines: Sequence[str], start: int, n_columns: int) -> int:
+    """The last line of a row whose quotes hold line ends; `start` if its quotes are a mistake."""
+
+    def is_row(text: str) -> bool:
+        try:
+            return len(next(csv.reader([text], strict=True, skipinitialspace=True))) == n_columns
+        except (csv.Error, StopIteration):
+            return False
+
+    for end in range(start + 1, min(start + _LONGEST_ROW, len(lines))):
+        if is_row(lines[end]):
+            break
+        if is_row(" ".join(lines[start : end + 1])):
+            return end
+    return start
+
+
+def _beside(table: Path, audio: str) -> Path:
+    """Where a recording lies: relative to the table, or to its folder clips, as Common Voice has it."""
+    path, clip = table.parent / audio, table.parent / "clips" / audio
+    return clip if not path.exists() and clip.exists() else path
 
 
 def split(utterances: list[Utterance], share: float) -> tuple[list[Utterance], list[Utterance]]:

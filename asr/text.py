@@ -1,4 +1,4 @@
-"""One normalisation of English text, for training labels, the language model and scoring alike.
+"""One normalisation of English text, for training labels, the language model and scoring alike; text files.
 
 Normalised text holds a-z, the apostrophe inside words, and single spaces: the spelling of LibriSpeech
 transcripts in lower case.
@@ -6,9 +6,20 @@ transcripts in lower case.
 
 from __future__ import annotations
 
+import codecs
 import re
 import unicodedata
+from pathlib import Path
 
+from asr.errors import AsrError, ManifestError
+
+# UTF-32 comes first: its mark begins with that of UTF-16.
+_BYTE_ORDER_MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 _LIGATURES = str.maketrans(
     {"æ": "ae", "Æ": "ae", "œ": "oe", "Œ": "oe", "ß": "ss", "ø": "o", "Ø": "o", "ł": "l", "Ł": "l"}
 )
@@ -66,3 +77,42 @@ def _spell_number(number: str) -> str:
     else:
         spoken = num2words(float(plain) if "." in plain else int(plain))
     return re.sub(r"\band\b", " ", spoken.replace("-", " ").replace(",", " "))
+
+
+def read_text(path: str | Path, error: type[AsrError] = ManifestError) -> str:
+    """The text of a file in UTF-8, or in UTF-16 or UTF-32 with a byte-order mark; its lines end with "\\n".
+
+    Raises the error, in one line, for what cannot be read or is no text.
+    """
+    lines = read_lines(path, error)
+    for number, line in enumerate(lines, start=1):
+        if "\0" in line:
+            raise error(f"{path}:{number}: {ZERO_BYTE}")
+    return "\n".join(lines)
+
+
+ZERO_BYTE = "holds a zero byte, as damaged files and UTF-16 without a byte-order mark do; save it as UTF-8"
+
+
+def read_lines(path: str | Path, error: type[AsrError] = ManifestError) -> list[str]:
+    """The lines of such a file without their ends, so that one with zero bytes costs only itself.
+
+    Only line feeds and carriage returns end a line: JSON may hold U+2028 and its like.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except (OSError, ValueError) as problem:  # ValueError: a zero byte in the path
+        raise error(f"{path}: {getattr(problem, 'strerror', None) or problem}") from None
+    encoding = next((name for mark, name in _BYTE_ORDER_MARKS.items() if data.startswith(mark)), "utf-8")
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as problem:
+        if encoding != "utf-8":
+            raise error(f"{path}: begins as {encoding.upper()} but is not whole; save it as UTF-8") from None
+        number = data.count(b"\n", 0, problem.start) + 1
+        raise error(
+            f"{path}:{number}: is not a text file in UTF-8 (byte 0x{data[problem.start]:02x}); save it as"
+            " UTF-8, or convert it with iconv -f WINDOWS-1252 -t UTF-8"
+        ) from None
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return [line.lstrip("\ufeff") for line in lines]  # files that were joined have a mark in the middle

@@ -12,6 +12,7 @@ import pytest
 import soundfile
 
 from asr import cli
+from asr.errors import ManifestError
 from asr.manifest import Utterance, read_manifest, write_manifest
 from asr.preparation import prepare, split
 from asr.validation import unknown_characters, validate
@@ -81,9 +82,89 @@ def test_a_table_of_recordings_becomes_a_manifest(
     ]
 
 
+@pytest.mark.parametrize(
+    ("names", "path"),
+    [("client_id\tpath\tsentence", "{}.wav"), ("Audio\tText\tSpeaker", "clips/{}.wav")],
+)
+def test_a_table_may_name_its_columns_as_common_voice_does(tmp_path: Path, names: str, path: str) -> None:
+    speak(tmp_path / "clips" / "1.wav", 1.0)
+    values = {"client_id": "ann", "speaker": "ann", "sentence": "one", "text": "one"}
+    row = [values.get(name.lower(), path.format(1)) for name in names.split("\t")]
+    (tmp_path / "train.tsv").write_text(f"{names}\n" + "\t".join(row) + "\n")
+    (utterance,) = prepare(tmp_path / "train.tsv").utterances
+    assert (utterance.text, utterance.speaker) == ("one", "ann")
+    assert utterance.audio == tmp_path / "clips" / "1.wav"
+
+
+def test_a_table_may_name_its_columns_as_deepspeech_does(tmp_path: Path) -> None:
+    speak(tmp_path / "1.wav", 1.0)
+    (tmp_path / "t.csv").write_text("wav_filename,wav_filesize,transcript\n1.wav,32044,one\n")
+    assert [u.text for u in prepare(tmp_path / "t.csv").utterances] == ["one"]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "bad", "reason"),
+    [
+        (".csv", 'one.wav,"Look a little closer', "a quotation mark without its other half"),
+        (".csv", '"one.wav,two', "a quotation mark without its other half"),
+        (".csv", 'one.wav,"Look" a little', "',' expected after '\"'"),
+        (".csv", "one.wav,Look, a little", "has 3 columns, not 2; a text with commas stands in quotes"),
+        (".csv", "one.wav,two,", "has 3 columns, not 2"),
+        (".csv", "one.wav", "has 1 columns, not 2"),
+        (".csv", ",text", "needs audio and text"),
+        (".csv", 'one.wav,"goes\non and on\nand ends"', "a text in quotes goes on in the next line"),
+        (".csv", "one.wav,a\0b", "zero byte"),
+        (".csv", f"one.wav,{'x' * 200_000}", "field larger than field limit"),
+        (".csv", "gone.wav,two", "gone.wav: no such file"),
+        (".tsv", "one.wav\ttwo\t", "has 3 columns, not 2"),
+        (".tsv", "one.wav", "has 1 columns, not 2"),
+    ],
+)
+def test_a_bad_row_costs_itself_and_is_named_with_its_number(
+    tmp_path: Path, suffix: str, bad: str, reason: str
+) -> None:
+    table, tab = tmp_path / f"t{suffix}", {".csv": ",", ".tsv": "\t"}[suffix]
+    for name in ("one", "two", "three"):
+        speak(tmp_path / f"{name}.wav", 1.0)
+    good = [f"{name}.wav{tab}{name}" for name in ("one", "two", "three")]
+    table.write_text("\n".join([f"audio{tab}text", good[0], bad, "", *good[1:]]) + f"\n{tab}\n")
+    found = prepare(table)
+    assert [u.text for u in found.utterances] == ["one", "two", "three"]
+    (failure,) = found.failures
+    assert failure.startswith(f"{table}:3: ") and reason in failure
+
+
+def test_quotation_marks_of_a_tsv_are_text(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        speak(tmp_path / f"{name}.wav", 1.0)
+    (tmp_path / "t.tsv").write_text('path\tsentence\none.wav\t"Look a little\ntwo.wav\tcloser"\n')
+    found = prepare(tmp_path / "t.tsv")
+    assert [u.text for u in found.utterances] == ['"Look a little', 'closer"'] and not found.failures
+
+
+def test_a_column_that_is_named_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("audio,text,text\na.wav,one,two\n")
+    with pytest.raises(ManifestError, match="names the column text twice"):
+        prepare(tmp_path / "t.csv")
+
+
 def test_audio_outside_the_manifests_folder_keeps_its_whole_path(folder: Path, tmp_path: Path) -> None:
     write_manifest(tmp_path / "elsewhere" / "train.jsonl", prepare(folder).utterances)
     assert rows(tmp_path / "elsewhere" / "train.jsonl")[0]["audio"] == str(folder / "ann/1.wav")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "latin-1"])
+def test_texts_are_read_in_utf_8_and_utf_16_with_a_mark_and_nothing_else(
+    tmp_path: Path, encoding: str
+) -> None:
+    text = speak(tmp_path / "in" / "a.wav", 1.0).with_suffix(".txt")
+    text.write_bytes("The café\r\nwas empty".encode(encoding))
+    found = prepare(tmp_path / "in")
+    if encoding in {"utf-8-sig", "utf-16"}:
+        assert [u.text for u in found.utterances] == ["The café was empty"]
+    else:
+        assert found.utterances == [] and found.failures[0].startswith(f"{text}:1: ")
+        assert "UTF-8" in found.failures[0]
 
 
 def test_a_recording_without_text_or_sound_is_named_and_the_others_are_used(
@@ -109,8 +190,12 @@ def test_a_recording_without_text_or_sound_is_named_and_the_others_are_used(
         (["prepare", "gone", "-o", "m.jsonl"], 1, "gone: neither a folder nor a .csv or .tsv table"),
         (["prepare", "gone.csv", "-o", "m.jsonl"], 1, "gone.csv: No such file"),
         (["prepare", "empty", "-o", "m.jsonl"], 1, "empty: no audio files"),
-        (["prepare", "bad.csv", "-o", "m.jsonl"], 1, "bad.csv: its first line names no column audio"),
-        (["prepare", "short.tsv", "-o", "m.jsonl"], 1, "short.tsv:2: needs audio and text"),
+        (
+            ["prepare", "bad.csv", "-o", "m.jsonl"],
+            1,
+            "bad.csv: its first line names no column audio (path, wav_filename) and no text (sentence,"
+            " transcript); it has: file;words",
+        ),
         (["prepare", "short.tsv", "-o", "./short.tsv"], 2, "short.tsv: is what the manifest is made from"),
         (["validate", "in", "--corpus", "x"], 2, "takes no option of data prepare"),
         (["validate", "gone.jsonl"], 1, "gone.jsonl: No such file"),
@@ -128,7 +213,7 @@ def test_what_cannot_be_done_gives_its_exit_status_and_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
-    (tmp_path / "bad.csv").write_text("path,text\nx.wav,x\n")
+    (tmp_path / "bad.csv").write_text("file;words\nx.wav;x\n")
     (tmp_path / "short.tsv").write_text("audio\ttext\nx.wav\n")
     assert cli.main(["data", *arguments]) == status
     out, err = capsys.readouterr()

@@ -58,12 +58,43 @@ def test_a_line_separator_inside_a_text_does_not_end_the_line(tmp_path: Path) ->
         '{"audio": "a.wav", "text": "one", "duration": null}',
         '{"audio": "a.wav", "text": "one", "duration": NaN}',
         '{"audio": 7, "text": "one", "duration": 1}',
+        '{"audio": "", "text": "one", "duration": 1}',
+        '{"audio": "a\\u0000.wav", "text": "one", "duration": 1}',
+        '{"audio": "a.wav", "text": null, "duration": 1}',
+        '{"audio": "a.wav", "text": 7, "duration": 1}',
+        '{"audio": "a.wav", "text": ["one"], "duration": 1}',
+        '{"audio": "a.wav", "text": "\\ud800", "duration": 1}',
+        '{"audio": "a.wav", "text": "one", "duration": true}',
+        '{"audio": "a.wav", "text": "one", "duration": -1}',
+        '{"audio": "a.wav", "text": "one", "duration": Infinity}',
+        f'{{"audio": "a.wav", "text": "one", "duration": 1{"0" * 400}}}',
+        '{"audio": "a.wav", "text": "one", "duration": 1, "speaker": {}}',
+        '{"audio": "a.wav", "text": "o\0ne", "duration": 1}',
+        "[" * 100_000,
+        '{"a":' * 100_000,
     ],
+    ids=lambda line: line[:60],
 )
 def test_a_bad_line_is_named_by_file_and_number(tmp_path: Path, line: str) -> None:
     path = write(tmp_path / "m.jsonl", json.dumps(GOOD), line)
     with pytest.raises(ManifestError, match=r"m\.jsonl:2: not an utterance .* needs audio, text"):
         read_manifest(path)
+    failures: list[str] = []
+    assert len(read_manifest(path, failures=failures)) == 1  # whoever asks for the others gets them
+    assert len(failures) == 1 and failures[0].startswith(f"{path}:2: not an utterance (")
+
+
+def test_a_name_that_is_null_is_none_and_one_that_is_a_number_is_its_text(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.jsonl", json.dumps(GOOD | {"id": None, "speaker": 84, "corpus": None}))
+    (utterance,) = read_manifest(path)
+    assert (utterance.id, utterance.speaker, utterance.corpus) == ("a.wav", "84", "")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_byte_order_mark_does_not_matter(tmp_path: Path, encoding: str) -> None:
+    lines = json.dumps(GOOD) + "\n\ufeff" + json.dumps(GOOD)  # two files, one after the other
+    (tmp_path / "m.jsonl").write_bytes(lines.encode(encoding))
+    assert len(read_manifest(tmp_path / "m.jsonl")) == 2
 
 
 @pytest.mark.parametrize("content", [b"", b"\n\n", b"\xff\xfe\x00"])
