@@ -34,6 +34,8 @@ VERBS = {
     "doctor": "check what this installation can do, and say what it lacks",
 }
 
+_MOST_THREADS = 64  # without a doubt whether they are meant, on machines of fewer cores
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status of one command line (without the program's name), all messages written."""
@@ -70,6 +72,8 @@ def _run_reporting_errors(arguments: list[str]) -> int:
         args = parser.parse_intermixed_args(_plain_spelling(arguments[1:], parser))
         verbose = args.verbose
         _configure_logging(quiet=args.quiet, verbose=verbose)
+        if getattr(args, "threads", None):
+            args.threads = _sensible_threads(args.threads)
         return ExitStatus(module.run(args))
     except SystemExit as exit:  # how argparse ends --help and --version
         return exit.code if isinstance(exit.code, int) else ExitStatus.OK
@@ -198,6 +202,17 @@ def _plain_spelling(arguments: list[str], parser: argparse.ArgumentParser) -> li
         if value == "True":
             plain.append(name)
     return plain
+
+
+def _sensible_threads(n: int) -> int:
+    """As many as asked for, or as there are cores if that number cannot be meant."""
+    n_cores = os.cpu_count() or 1
+    if n <= max(_MOST_THREADS, n_cores):
+        return n
+    import logging
+
+    logging.getLogger("asr").warning("--threads %d: this machine has %d cores; using so many", n, n_cores)
+    return n_cores
 
 
 def _nearest(word: str, known: Iterable[str]) -> str | None:

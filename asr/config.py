@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import sys
 import tomllib
 import types
 import typing
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from asr.errors import ConfigError
+from asr.text import read_text
 
 T = TypeVar("T")
 
@@ -27,12 +29,7 @@ def load(
     overrides: "table.key=value", the value in TOML (a bare word counts as a string).
     defaults: tables whose keys count where neither the file nor an override has them.
     """
-    try:
-        data = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror or error}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not TOML: {error}") from None
+    data = read_toml(path)
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals:
@@ -50,10 +47,21 @@ def load(
     return from_mapping(data, cls, where=str(path))
 
 
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """The tables of a TOML file; ConfigError, in one line, for what cannot be read or is no TOML."""
+    text = read_text(path, ConfigError)
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ConfigError(f"{path}: not TOML: nested too deeply") from None
+    except ValueError as error:  # also of numbers with thousands of digits
+        raise ConfigError(f"{path}: not TOML: {error}") from None
+
+
 def _parse_value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text
 
 
@@ -99,7 +107,9 @@ def _convert(value: Any, to: Any, place: str) -> Any:
         if not isinstance(value, Mapping):
             raise ConfigError(f"{place}: expected a table, got {value!r}")
         return {str(k): _convert(v, arguments[1], f"{place}.{k}") for k, v in value.items()}
-    if to is float and isinstance(value, int) and not isinstance(value, bool):
+    if to is float and isinstance(value, int | float) and not isinstance(value, bool):
+        if not -sys.float_info.max <= value <= sys.float_info.max:
+            raise ConfigError(f"{place}: expected a finite number, got {str(value)[:40]}")
         return float(value)
     if not isinstance(value, to) or (to is not bool and isinstance(value, bool)):
         raise ConfigError(f"{place}: expected {to.__name__}, got {value!r}")

@@ -14,7 +14,6 @@ What a phrase does is a table: the default one, changed by the user's commands.t
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os.path import commonprefix
@@ -97,13 +96,12 @@ def load_commands(path: Path) -> Commands:
     """
     table = default_commands()
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        path.stat()
     except (FileNotFoundError, NotADirectoryError):
         return table
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not TOML: {error}") from None
+    data = config.read_toml(path)
     phrases = data.pop("commands", {})
     if data or not isinstance(phrases, dict):
         raise ConfigError(f"{path}: {next(iter(data), 'commands')}: everything belongs in a table [commands]")

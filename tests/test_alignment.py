@@ -181,7 +181,7 @@ def test_bad_input_is_one_line(parrot: Path, tmp_path: Path, capsys: pytest.Capt
         (1, "the text has no words", (SENTENCE, text)),
         (1, "no such file", (tmp_path / "none.wav", text)),
         (2, "srt has whole words", (SENTENCE, text, "-f", "srt", "--level", "characters")),
-        (2, "leave it out", (SENTENCE, text, "--grammar", text)),
+        (2, "no such option", (SENTENCE, text, "--grammar", text)),
     ):
         found, out, err = run(capsys, *arguments, "-m", parrot)
         assert (found, out, err.count("\n")) == (status, "", 1) and message.lower() in err.lower(), err

@@ -94,6 +94,11 @@ def test_an_override_may_make_its_table(tmp_path: Path) -> None:
         ("name = 'x'\n[engine.limits]\na = 'b'", "limits.a: expected float, got 'b'"),
         ("name = 'x'\n[engine]\ncylinders = 0", "engine: cylinders: at least one"),
         ("name = ", "car.toml: not TOML"),
+        ("name = 'x'\n[engine]\npower = nan", "engine: power: expected a finite number, got nan"),
+        ("name = 'x'\n[engine]\nlimits = {a = inf}", "limits.a: expected a finite number, got inf"),
+        (f"name = 'x'\n[engine]\npower = 1{'0' * 400}", "power: expected a finite number, got 1000"),
+        (f"name = {'9' * 5000}", "car.toml: not TOML"),
+        (f"name = {'[' * 50_000}", "car.toml: not TOML: nested too deeply"),
     ],
 )
 def test_what_does_not_fit_is_named_in_one_line(tmp_path: Path, text: str, message: str) -> None:
@@ -122,8 +127,13 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"gone\.toml: No such file"):
         config.load(tmp_path / "gone.toml", [], Car)
     (tmp_path / "latin.toml").write_bytes(b"name = '\xe9'")
-    with pytest.raises(ConfigError, match=r"latin\.toml: not TOML"):
+    with pytest.raises(ConfigError, match=r"latin\.toml:1: is not a text file in UTF-8"):
         config.load(tmp_path / "latin.toml", [], Car)
+
+
+def test_a_byte_order_mark_does_not_matter(tmp_path: Path) -> None:
+    (tmp_path / "car.toml").write_text("name = 'beetle'", encoding="utf-8-sig")
+    assert config.load(tmp_path / "car.toml", [], Car).name == "beetle"
 
 
 def test_plain_values_of_a_dataclass_make_it_again() -> None:

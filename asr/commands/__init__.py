@@ -42,7 +42,11 @@ def add_engine_option(parser: argparse.ArgumentParser | argparse._ArgumentGroup)
     )
 
 
-def add_decoder_options(parser: argparse.ArgumentParser) -> None:
+def add_decoder_options(
+    parser: argparse.ArgumentParser, *, grammar: bool = True, nbest: bool = True
+) -> None:
+    """grammar, nbest: whether the verb has a use for these."""
+    parser.set_defaults(grammar=None, nbest=1)
     group = parser.add_argument_group("decoding")
     group.add_argument(
         "--lm",
@@ -59,7 +63,7 @@ def add_decoder_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--beam-size",
-        type=arguments.count,
+        type=arguments.whole_setting("beam_size"),
         metavar="N",
         help="hypotheses kept by the search; 1: greedy, the letters as they are heard",
     )
@@ -69,33 +73,50 @@ def add_decoder_options(parser: argparse.ArgumentParser) -> None:
         help="words and phrases to expect, also unheard-of ones, e.g. anneke,new york,kubernetes:8",
     )
     group.add_argument("--hotwords-file", metavar="FILE", help="the same, one a line; # begins a comment")
+    if grammar:
+        group.add_argument(
+            "--grammar",
+            metavar="FILE",
+            help="the only phrases that may be said, one a line or in JSGF; other speech gives no text",
+        )
+    if nbest:
+        group.add_argument(
+            "--nbest",
+            type=arguments.whole_setting("n_best"),
+            default=1,
+            metavar="N",
+            help="tell the N likeliest texts of every segment, in json and jsonl",
+        )
     group.add_argument(
-        "--grammar",
-        metavar="FILE",
-        help="the only phrases that may be said, one a line or in JSGF; other speech gives no text",
+        "--lm-weight",
+        type=arguments.setting("lm_weight"),
+        metavar="W",
+        help="factor on the language model's log-probabilities",
     )
-    group.add_argument(
-        "--nbest",
-        type=arguments.count,
-        default=1,
-        metavar="N",
-        help="tell the N likeliest texts of every segment, in json and jsonl",
-    )
-    group.add_argument("--lm-weight", type=float, metavar="W", help="of the language model's logarithms")
     group.add_argument(
         "--rnn-share",
         type=arguments.probability,
         metavar="P",
-        help="of the recurrent model, in the mixture with the n-grams",
+        help="share of the recurrent model in its mixture with the n-grams",
     )
-    group.add_argument("--word-score", type=float, metavar="S", help="added for each word")
+    group.add_argument(
+        "--word-score",
+        type=arguments.setting("word_score"),
+        metavar="S",
+        help="what each word adds to the score; less than 0: fewer words",
+    )
     group.add_argument(
         "--acoustic-scale",
-        type=float,
+        type=arguments.setting("acoustic_scale"),
         metavar="W",
-        help="of the model's logarithms, beside the language model's",
+        help="factor on the acoustic model's log-probabilities",
     )
-    group.add_argument("--prior-weight", type=float, metavar="W", help="of the labels' priors, divided out")
+    group.add_argument(
+        "--prior-weight",
+        type=arguments.setting("prior_weight"),
+        metavar="W",
+        help="factor on the labels' log priors, which are subtracted",
+    )
 
 
 def decoder_options(args: argparse.Namespace) -> DecoderOptions:

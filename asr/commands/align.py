@@ -17,6 +17,7 @@ from asr.commands import (
 )
 from asr.errors import AlignmentError, ExitStatus, UsageError
 from asr.formats import render
+from asr.text import read_text
 
 if TYPE_CHECKING:
     from asr.transcript import Segment
@@ -46,7 +47,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="instead of standard output")
     parser.add_argument("--level", choices=("words", "characters"), default="words", help="(default: words)")
     add_model_options(parser)
-    add_decoder_options(parser)
+    add_decoder_options(parser, grammar=False, nbest=False)
 
 
 def run(args: argparse.Namespace) -> ExitStatus:
@@ -55,9 +56,7 @@ def run(args: argparse.Namespace) -> ExitStatus:
         raise UsageError(
             f"--level characters: {args.output_format} has whole words; choose json, ctm or textgrid"
         )
-    if args.grammar:
-        raise UsageError("--grammar: a text is aligned to free speech; leave it out")
-    text = _read(args.text)
+    text = read_text(args.text, AlignmentError)
     check_model(args.model, device=args.device)
 
     from asr.alignment import align_text
@@ -102,14 +101,6 @@ def _write(path: Path, document: str) -> None:
         Path(temporary).write_text(document, encoding="utf-8")
 
     write_atomically(path, write)
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "is not a text file in UTF-8"
-        raise AlignmentError(f"{path}: {reason}") from None
 
 
 def _report(missing: tuple[Segment, ...]) -> None:

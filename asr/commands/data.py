@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from asr import arguments
 from asr.errors import ExitStatus, ManifestError, UsageError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def add_parser(subparsers: Any) -> None:
     preparing.add_argument("-o", "--output", metavar="MANIFEST", help="the manifest to write")
     preparing.add_argument(
         "--validation-share",
-        type=_share,
+        type=arguments.share,
         metavar="SHARE",
         help="hold out this part of the audio, as 0.1, into MANIFEST-validation.jsonl: whole speakers "
         "where several are known, single recordings otherwise",
@@ -42,16 +43,6 @@ def add_parser(subparsers: Any) -> None:
     preparing.add_argument("--corpus", default="", metavar="NAME", help="what asr evaluate is to call it")
     validating = parser.add_argument_group("validate")
     validating.add_argument("--json", action="store_true", help="all findings as one JSON object")
-
-
-def _share(text: str) -> float:
-    try:
-        share = float(text)
-    except ValueError:
-        share = math.nan
-    if not 0 < share < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number between 0 and 1")
-    return share
 
 
 def run(args: argparse.Namespace) -> ExitStatus:

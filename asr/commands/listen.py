@@ -78,7 +78,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     microphone.add_argument(
         "-r",
         "--samplerate",
-        type=arguments.count,
+        type=arguments.whole(1_000, 768_000),
         metavar="HZ",
         help="record at this rate (default: the device's)",
     )

@@ -44,7 +44,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("-o", "--output", metavar="FILE", help="where a model that is made goes")
     build = parser.add_argument_group("build")
     build.add_argument(
-        "--order", type=arguments.count, default=3, metavar="N", help="words of an n-gram (default: 3)"
+        "--order", type=arguments.whole(1, 10), default=3, metavar="N", help="words of an n-gram (default: 3)"
     )
     build.add_argument(
         "--count-prune",
@@ -55,7 +55,7 @@ def add_parser(subparsers: Any) -> None:
     )
     build.add_argument(
         "--entropy-prune",
-        type=float,
+        type=arguments.number(0, 1),
         default=0.0,
         metavar="X",
         help="drop n-grams that change the perplexity by a smaller part than this, e.g. 1e-8",
@@ -104,7 +104,11 @@ def add_parser(subparsers: Any) -> None:
         "--cells", type=arguments.count, default=512, metavar="N", help="of the LSTM (default: 512)"
     )
     train.add_argument(
-        "--epochs", type=float, default=5.0, metavar="X", help="passes over the text (default: 5)"
+        "--epochs",
+        type=arguments.number(0.001, 1000),
+        default=5.0,
+        metavar="X",
+        help="passes over the text (default: 5)",
     )
     tune = parser.add_argument_group("tune")
     add_model_options(tune)

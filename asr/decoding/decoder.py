@@ -23,6 +23,7 @@ from asr.decoding.greedy import GreedyDecoder, best_path
 from asr.decoding.hotwords import HotWord
 from asr.decoding.lanes import Hypothesis
 from asr.decoding.language import Language
+from asr.decoding.limits import LIMITS, is_allowed
 from asr.decoding.ngram import SPECIAL_WORDS, UNKNOWN
 from asr.decoding.prefix_tree import PrefixTree, Pronunciations
 from asr.decoding.recurrent import RecurrentModel
@@ -77,6 +78,14 @@ class DecoderOptions:
     hot_words: tuple[HotWord, ...] = ()
     n_best: int = 1  # texts of each segment to tell
     grammar: tuple[tuple[str, ...], ...] = ()  # the only phrases that may be said, if there are any
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for a value outside asr.decoding.limits.LIMITS."""
+        values = [(name, getattr(self, name)) for name in LIMITS if hasattr(self, name)]
+        for name, value in [*values, *(("boost", word.boost) for word in self.hot_words)]:
+            if value is not None and not is_allowed(name, value):
+                smallest, largest = LIMITS[name]
+                raise UsageError(f"{name} is {value}, which is not {smallest:g} to {largest:g}")
 
 
 class DecoderFactory:
