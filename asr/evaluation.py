@@ -12,6 +12,7 @@ import numpy as np
 
 from asr.audio import SAMPLE_RATE, read_audio
 from asr.decoding.greedy import best_path
+from asr.errors import AudioError
 from asr.labels import Lexicon, targets
 from asr.manifest import Utterance
 from asr.recognizer import Pending, Recognizer
@@ -57,7 +58,10 @@ class Result:
 
 @dataclass
 class Evaluation:
+    """failures: one line for each utterance whose recording cannot be read; it has no result."""
+
     results: list[Result] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
     seconds_of_audio: float = 0.0
     seconds_taken: float = 0.0
 
@@ -143,6 +147,7 @@ def evaluate(
 
     Both texts are normalised as the training labels are. lexicon: to count phone errors as well.
     n_processes: to search in, as Recognizer.in_processes() has it.
+    A recording that cannot be read is left out and named.
     """
     evaluation = Evaluation()
     began = time.perf_counter()
@@ -156,7 +161,11 @@ def evaluate(
                     on_progress(len(evaluation.results))
 
         for utterance in utterances:
-            samples = read_audio(utterance.audio)
+            try:
+                samples = read_audio(utterance.audio)
+            except AudioError as error:
+                evaluation.failures.append(f"{utterance.id}: {error}")
+                continue
             outputs = list(together.log_probs([samples]))
             phones = _count_phones(together, utterance, outputs, lexicon)
             waiting.append((utterance, phones, together.decoding(outputs)))

@@ -37,6 +37,9 @@ def write_atomically(path: str | Path, write: Callable[[str], None]) -> None:
     """Let write(temporary name) make a file, then give it its final name in one step."""
     path = Path(path)
     try:
+        if path.exists() and not path.is_file():  # a device or a pipe, which must not be replaced by a file
+            write(str(path))
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         os.close(descriptor)
@@ -50,6 +53,15 @@ def write_atomically(path: str | Path, write: Callable[[str], None]) -> None:
     except (OSError, SafetensorError, RuntimeError) as error:  # torch.save: RuntimeError on a full disk
         reason = " ".join(str(error).split()) or type(error).__name__
         raise OutputError(f"{path}: cannot be written ({reason[:200]})") from None
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file in UTF-8, complete or not at all; OutputError if that cannot be done."""
+
+    def write(temporary: str) -> None:
+        Path(temporary).write_text(text, encoding="utf-8")
+
+    write_atomically(path, write)
 
 
 def remove_leftovers(path: str | Path) -> None:

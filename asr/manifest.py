@@ -113,7 +113,7 @@ def _shown(value: Any) -> str:
 
 def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
     """Write a manifest; paths of audio below its folder are relative, so the folder can be moved."""
-    from asr.files import write_atomically  # only those who write pay for its imports
+    from asr.files import write_text  # only those who write pay for its imports
 
     path = Path(path)
     folder = path.parent.resolve()
@@ -124,7 +124,4 @@ def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
         row = {**asdict(utterance), "audio": inside.as_posix(), "duration": round(utterance.duration, 3)}
         lines.append(json.dumps({key: value for key, value in row.items() if value != "" or key == "text"}))
 
-    def write(file: str) -> None:
-        Path(file).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-
-    write_atomically(path, write)
+    write_text(path, "".join(f"{line}\n" for line in lines))

@@ -29,10 +29,14 @@ _LONGEST_ROW = 100  # lines that a text in quotes is followed for
 
 @dataclass
 class Preparation:
-    """What was found in a folder or table, and one line for each recording that cannot be used."""
+    """What was found in a folder or table, and one line for each recording that cannot be used.
+
+    sources: the recordings and texts that this was found in, whether they can be used or not.
+    """
 
     utterances: list[Utterance] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+    sources: list[Path] = field(default_factory=list)
 
 
 def seconds_of(audio: Path) -> float:
@@ -68,7 +72,10 @@ def prepare(
         try:
             if isinstance(row, ManifestError):
                 raise row
-            text = text_beside(row.audio) if row.text is None else row.text
+            found.sources.append(row.audio)
+            if (text := row.text) is None:
+                found.sources.append(row.audio.with_suffix(".txt"))
+                text = text_beside(row.audio)
             seconds = seconds_of(row.audio)
             found.utterances.append(Utterance(row.id, row.audio, text, seconds, row.speaker, corpus))
         except AsrError as error:

@@ -24,6 +24,7 @@ HISTOGRAM_EDGES = (0, 1, 2, 5, 10, 15, 20, 30)  # seconds
 
 # Every kind of finding -> its severity. Errors make an utterance useless or harmful for training.
 SEVERITIES = {
+    "unusable row": "error",
     "unreadable audio": "error",
     "empty text": "error",
     "audio too short for its text": "error",
@@ -41,7 +42,7 @@ SEVERITIES = {
 @dataclass(frozen=True)
 class Finding:
     kind: str  # a key of SEVERITIES
-    utterance: str  # id
+    utterance: str  # id; for a row that is none, the manifest's path
     detail: str
 
     @property

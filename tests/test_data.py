@@ -196,7 +196,7 @@ def test_a_recording_without_text_or_sound_is_named_and_the_others_are_used(
             "bad.csv: its first line names no column audio (path, wav_filename) and no text (sentence,"
             " transcript); it has: file;words",
         ),
-        (["prepare", "short.tsv", "-o", "./short.tsv"], 2, "short.tsv: is what the manifest is made from"),
+        (["prepare", "short.tsv", "-o", "./short.tsv"], 2, "short.tsv: is an input of this command"),
         (["validate", "in", "--corpus", "x"], 2, "takes no option of data prepare"),
         (["validate", "gone.jsonl"], 1, "gone.jsonl: No such file"),
         (["mend", "in"], 2, "invalid choice: 'mend'"),
@@ -368,6 +368,19 @@ def test_json_has_every_finding_and_the_durations(
         {"severity": "error", "kind": "empty text", "id": "a", "detail": "''"}
     ]
     assert {"range": "2-5 s", "recordings": 1, "seconds": 2.0} in result["durations"]
+
+
+def test_a_row_that_cannot_be_used_is_an_error(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = tmp_path / "m.jsonl"
+    write_manifest(manifest, prepare(folder).utterances[:1])
+    with manifest.open("a") as file:
+        file.write('{"audio": "a.wav", "text": null, "duration": 1}\n')
+    assert cli.main(["data", "validate", str(manifest), "--json"]) == 1
+    (found,) = json.loads(capsys.readouterr().out)["findings"]
+    assert (found["severity"], found["kind"]) == ("error", "unusable row")
+    assert found["detail"].startswith(f"{manifest}:2: ")
 
 
 def test_a_written_manifest_reads_as_what_was_written(folder: Path, tmp_path: Path) -> None:

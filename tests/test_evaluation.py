@@ -117,6 +117,35 @@ def test_an_unknown_corpus_or_manifest_is_one_line(
     ]
 
 
+def test_what_cannot_be_read_is_named_and_the_others_are_measured(
+    manifest: Path, tmp_path: Path, parrot: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "noise.wav").write_bytes(b"not sound" * 100)
+    bad = [{"audio": audio, "text": "one", "duration": 1} for audio in ("gone.wav", "noise.wav")]
+    bad += [{"audio": "x.wav", "text": None, "duration": 1}]
+    with manifest.open("a") as file:
+        file.writelines(json.dumps(row) + "\n" for row in bad)
+    manifest.write_text("".join(reversed(manifest.read_text().splitlines(keepends=True))))
+    assert main(["evaluate", str(manifest), "-m", str(parrot), "--json"]) == 1
+    out, err = capsys.readouterr()
+    assert [row["utterances"] for row in json.loads(out)["corpora"]] == [1]
+    assert json.loads(out)["failures"] == 3
+    lines = err.splitlines()
+    assert f"{manifest}:1: not an utterance" in lines[0]
+    assert "noise.wav" in lines[1] and "gone.wav: no such file" in lines[2]
+    assert lines[3] == f"asr data validate {manifest} lists all that is wrong with it" and len(lines) == 4
+
+
+def test_nothing_but_unreadable_recordings_is_an_error(
+    tmp_path: Path, parrot: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = tmp_path / "m.jsonl"
+    manifest.write_text('{"audio": "gone.wav", "text": "one", "duration": 1}')
+    assert main(["evaluate", str(manifest), "-m", str(parrot)]) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and "gone.wav" in err and "no recording of it could be transcribed" in err
+
+
 def test_info_describes_the_shipped_model(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)

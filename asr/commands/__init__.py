@@ -6,13 +6,17 @@ The head of each file imports nothing slow, so that its help answers at once. He
 from __future__ import annotations
 
 import argparse
+import os
+import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asr import arguments, pretrained
-from asr.errors import OutputError
+from asr.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
     from asr.decoding.decoder import DecoderOptions
@@ -245,6 +249,43 @@ def show_progress(
             progress.update(task, completed=seconds, heard=seconds, channel=channel)
 
         yield show
+
+
+def protect_inputs(
+    args: argparse.Namespace,
+    *outputs: str,
+    written: Iterable[str | Path] = (),
+    read: Iterable[str | Path] = (),
+) -> None:
+    """Raise UsageError when a file that is to be written is one of those that are read, also by a link.
+
+    outputs: the options that name what is written; every other argument that names a file is read.
+    written, read: files that no argument names as they are.
+    """
+    named = [value for option, value in vars(args).items() if option not in outputs]
+    values = chain(read, *(value if isinstance(value, list | tuple) else [value] for value in named))
+    targets = [*(getattr(args, option) for option in outputs), *written]
+    taken = {identity: str(target) for target in targets if (identity := _identity(target))}
+    for value in values if taken else ():
+        if (target := taken.get(_identity(value) or (0, 0))) is not None:
+            raise UsageError(f"{target}: is an input of this command; give the output another name")
+
+
+def _identity(path: object) -> tuple[int, int] | None:
+    """Device and number of a regular file, links followed; None for anything else."""
+    if not path or not isinstance(path, str | Path):
+        return None
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):  # ValueError: a zero byte in the path
+        return None
+    return (found.st_dev, found.st_ino) if stat.S_ISREG(found.st_mode) else None
+
+
+def print_failures(failures: Iterable[str]) -> None:
+    """A line on standard error for each input that was left out."""
+    for failure in failures:
+        print(f"asr: error: {failure}", file=sys.stderr)
 
 
 def print_result(text: str) -> None:

@@ -13,6 +13,7 @@ from asr.commands import (
     check_model,
     decoder_options,
     print_result,
+    protect_inputs,
     show_progress,
 )
 from asr.errors import AlignmentError, ExitStatus, UsageError
@@ -56,11 +57,13 @@ def run(args: argparse.Namespace) -> ExitStatus:
         raise UsageError(
             f"--level characters: {args.output_format} has whole words; choose json, ctm or textgrid"
         )
+    protect_inputs(args, "output")
     text = read_text(args.text, AlignmentError)
     check_model(args.model, device=args.device)
 
     from asr.alignment import align_text
     from asr.audio import open_audio
+    from asr.files import write_text
     from asr.recognizer import Recognizer
 
     with open_audio(args.audio) as audio:
@@ -90,17 +93,8 @@ def run(args: argparse.Namespace) -> ExitStatus:
     if args.output is None:
         print_result(document)
     else:
-        _write(args.output, document)
+        write_text(args.output, document)
     return ExitStatus.OK
-
-
-def _write(path: Path, document: str) -> None:
-    from asr.files import write_atomically
-
-    def write(temporary: str) -> None:
-        Path(temporary).write_text(document, encoding="utf-8")
-
-    write_atomically(path, write)
 
 
 def _report(missing: tuple[Segment, ...]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from asr.commands import protect_inputs
 from asr.errors import ExitStatus
 
 
@@ -24,7 +25,9 @@ def run(args: argparse.Namespace) -> ExitStatus:
     extras.require("torch", "asr average")
     from asr import checkpoint, pretrained
 
-    mean = checkpoint.average([pretrained.find(model) for model in args.models])
+    models = [pretrained.find(model) for model in args.models]
+    protect_inputs(args, "output", read=models)
+    mean = checkpoint.average(models)
     checkpoint.save(mean, args.output)
     print(args.output)
     return ExitStatus.OK

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asr import arguments
+from asr.commands import print_failures, protect_inputs
 from asr.errors import ExitStatus, ManifestError, UsageError
 
 if TYPE_CHECKING:
@@ -55,8 +56,9 @@ def _prepare(args: argparse.Namespace) -> ExitStatus:
     if args.json:
         raise UsageError("data prepare: --json is for data validate")
     output = Path(args.output)
-    if output.resolve() == Path(args.source).resolve():
-        raise UsageError(f"{output}: is what the manifest is made from; give it another name")
+    held_out_output = output.with_stem(f"{output.stem}-validation")
+    written = [output, held_out_output] if args.validation_share else [output]
+    protect_inputs(args, "output", written=written)
     from asr import preparation
     from asr.manifest import write_manifest
 
@@ -67,8 +69,8 @@ def _prepare(args: argparse.Namespace) -> ExitStatus:
             speakers_from_folders=args.speakers_from_folders,
             on_progress=on_progress,
         )
-    for failure in found.failures:
-        print(f"asr: error: {failure}", file=sys.stderr)
+    print_failures(found.failures)
+    protect_inputs(args, "output", written=written, read=found.sources)
     if not found.utterances:
         raise ManifestError(f"{args.source}: no recording can be used")
     manifests = {output: found.utterances}
@@ -76,7 +78,7 @@ def _prepare(args: argparse.Namespace) -> ExitStatus:
         training, held_out = preparation.split(found.utterances, args.validation_share)
         if not held_out:
             raise ManifestError(f"{args.source}: one recording alone cannot be split")
-        manifests = {output: training, output.with_stem(f"{output.stem}-validation"): held_out}
+        manifests = {output: training, held_out_output: held_out}
     for path, utterances in manifests.items():
         write_manifest(path, utterances)
         hours = sum(utterance.duration for utterance in utterances) / 3600
@@ -88,13 +90,19 @@ def _validate(args: argparse.Namespace) -> ExitStatus:
     if args.output or args.validation_share or args.speakers_from_folders or args.corpus:
         raise UsageError("data validate: writes nothing, so it takes no option of data prepare")
     from asr.manifest import read_manifest
-    from asr.validation import validate
+    from asr.validation import Finding, validate
 
-    utterances = read_manifest(args.source)
+    failures: list[str] = []
+    try:
+        utterances = read_manifest(args.source, failures=failures)
+    except ManifestError:
+        print_failures(failures)
+        raise
     with _progress("listening", quiet=args.quiet) as on_progress:
         result = validate(
             utterances, lambda n_done: on_progress(n_done, len(utterances)) if on_progress else None
         )
+    result.findings += [Finding("unusable row", args.source, failure) for failure in failures]
     if args.json:
         _print_json(result)
     else:

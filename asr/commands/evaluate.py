@@ -9,8 +9,15 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from asr import arguments
-from asr.commands import add_decoder_options, add_engine_option, add_model_options, load_recognizer
-from asr.errors import ExitStatus, OutputError
+from asr.commands import (
+    add_decoder_options,
+    add_engine_option,
+    add_model_options,
+    load_recognizer,
+    print_failures,
+    protect_inputs,
+)
+from asr.errors import ExitStatus, ManifestError
 
 if TYPE_CHECKING:
     from asr.evaluation import Evaluation
@@ -38,9 +45,15 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> ExitStatus:
     from asr.manifest import read_manifest
 
-    utterances = read_manifest(args.manifest, corpus=args.corpus, limit=args.limit)
+    failures: list[str] = []
+    try:
+        utterances = read_manifest(args.manifest, corpus=args.corpus, limit=args.limit, failures=failures)
+    finally:
+        print_failures(failures)
+    protect_inputs(args, "errors", read=[utterance.audio for utterance in utterances])
 
     from asr.evaluation import error_report, evaluate
+    from asr.files import write_text
     from asr.labels import Lexicon
     from asr.searches import n_processes
 
@@ -49,16 +62,18 @@ def run(args: argparse.Namespace) -> ExitStatus:
     with _progress(len(utterances), quiet=args.quiet) as on_progress:
         evaluation = evaluate(recognizer, utterances, lexicon, on_progress, n_processes(args.threads))
     if args.errors:
-        try:
-            with open(args.errors, "w", encoding="utf-8") as file:
-                file.write(error_report(evaluation))
-        except OSError as error:
-            raise OutputError(f"{args.errors}: cannot be written ({error.strerror})") from None
-    _show(evaluation, as_json=args.json)
-    return ExitStatus.OK
+        write_text(args.errors, error_report(evaluation))
+    failures += evaluation.failures
+    print_failures(evaluation.failures)
+    if not evaluation.results:
+        raise ManifestError(f"{args.manifest}: no recording of it could be transcribed")
+    _show(evaluation, as_json=args.json, n_failures=len(failures))
+    if failures:
+        print(f"asr data validate {args.manifest} lists all that is wrong with it", file=sys.stderr)
+    return ExitStatus.SOME_FAILED if failures else ExitStatus.OK
 
 
-def _show(evaluation: Evaluation, *, as_json: bool) -> None:
+def _show(evaluation: Evaluation, *, as_json: bool, n_failures: int) -> None:
     from asr.evaluation import calibration_error, sum_counts
 
     rows = []
@@ -85,7 +100,7 @@ def _show(evaluation: Evaluation, *, as_json: bool) -> None:
         import json
 
         figures = {"real_time_factor": round(factor, 5), "calibration_error": round(off, 4)}
-        print(json.dumps({"corpora": rows, **figures}))
+        print(json.dumps({"corpora": rows, **figures, "failures": n_failures}))
         return
     names = list(rows[0])
     table = [names] + [["-" if row[n] is None else str(row[n]) for n in names] for row in rows]
@@ -98,6 +113,8 @@ def _show(evaluation: Evaluation, *, as_json: bool) -> None:
         f"real-time factor {factor:.4f} ({1 / max(factor, 1e-9):.0f} x real time)"
     )
     print(f"words' probabilities are off by {off:.3f} on average")
+    if n_failures:
+        print(f"{n_failures} rows could not be used and are not in these figures")
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from asr.commands import protect_inputs
 from asr.errors import ExitStatus, UsageError
 
 _EXAMPLES = """\
@@ -55,6 +56,7 @@ def run(args: argparse.Namespace) -> ExitStatus:
         target /= source.with_suffix(ONNX_SUFFIX).name
     elif target.suffix != ONNX_SUFFIX:
         raise UsageError(f"{target}: neither a folder nor a name that ends with {ONNX_SUFFIX}")
+    protect_inputs(args, "output", written=[target], read=[source])
 
     for package in ("torch", "onnx"):
         extras.require(package, "asr export")

@@ -22,6 +22,7 @@ from asr.commands import (
     check_streaming_models,
     decoder_options,
     load_stream,
+    protect_inputs,
 )
 from asr.errors import AsrError, ExitStatus, UsageError
 from asr.interruption import ended_by_signals
@@ -148,6 +149,7 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError("--save-audio: is for the microphone; leave it out with --simulate")
     if args.list_devices:
         return
+    protect_inputs(args, "save_audio")
     check_streaming_models(args, engine=args.engine)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asr import arguments, extras
-from asr.commands import add_decoder_options, add_model_options, decoder_options
+from asr.commands import add_decoder_options, add_model_options, decoder_options, protect_inputs
 from asr.errors import ExitStatus, OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -141,6 +141,7 @@ def _build(args: argparse.Namespace) -> ExitStatus:
     from asr.labels import Lexicon
     from asr.lm import BuildOptions, build, read_dictionary
 
+    protect_inputs(args, "output")
     lexicon = None
     if args.lexicon != "none":
         lexicon = Lexicon.load(args.lexicon or pretrained.LEXICON_FILE)
@@ -161,6 +162,8 @@ def _build(args: argparse.Namespace) -> ExitStatus:
 def _train(args: argparse.Namespace) -> ExitStatus:
     if not args.inputs or not args.output:
         raise UsageError("asr lm train: needs texts, and -o FILE")
+    unfinished = Path(f"{args.output}.unfinished")
+    protect_inputs(args, "output", written=[unfinished])
     extras.require("torch", "asr lm train")
     import torch
 
@@ -180,7 +183,7 @@ def _train(args: argparse.Namespace) -> ExitStatus:
             file=sys.stderr,
         )
 
-    model = train(sentences, options, Path(f"{args.output}.unfinished"), None if args.quiet else show)
+    model = train(sentences, options, unfinished, None if args.quiet else show)
     model.info["sources"] = [Path(path).name for path in args.inputs]
     recurrent.save(model, args.output)
     print(args.output)
@@ -202,6 +205,8 @@ def _tune(args: argparse.Namespace) -> ExitStatus:
     from asr.text import normalize
 
     utterances = read_manifest(args.inputs[0], corpus=args.corpus, limit=args.limit)
+    if args.plot:
+        protect_inputs(args, "plot", read=[utterance.audio for utterance in utterances])
     options = decoder_options(args)
     recognizer = Recognizer.load(args.model, device=args.device, threads=args.threads, decoding=options)
     config = recognizer.new_decoder.config

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asr import arguments
+from asr.commands import protect_inputs
 from asr.errors import ExitStatus
 
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ def run(args: argparse.Namespace) -> ExitStatus:
     from asr import checkpoint, config, pretrained
     from asr.training.config import RunConfig
     from asr.training.distributed import choose_device
-    from asr.training.trainer import Trainer
+    from asr.training.trainer import Trainer, run_files
 
     source = checkpoint.load(pretrained.find(args.init_from)) if args.init_from else None
     shape = {}
@@ -66,6 +68,11 @@ def run(args: argparse.Namespace) -> ExitStatus:
     device = choose_device(args.device)
     if args.dry_run:
         return _rehearse(resolved, device, source, quiet=args.quiet)
+    data = resolved.data
+    sources = [data.train, data.validation, data.lexicon, data.noise, data.teacher]
+    if source:
+        sources.append(str(pretrained.find(args.init_from)))
+    protect_inputs(args, written=run_files(Path(resolved.output)), read=sources)
     trainer = Trainer(resolved, device)
     is_writer = trainer.group.is_writer  # several processes say everything once
     if source:

@@ -47,6 +47,12 @@ MOST_FAULTS = 3  # batches in a row without a loss that end a run
 logger = logging.getLogger(__name__)
 
 
+def run_files(folder: Path) -> list[Path]:
+    """What a run writes into its folder, its cache and its tensorboard left out."""
+    names = ("last.pt", "last.safetensors", "best.safetensors", "metrics.jsonl", "curves.png")
+    return [*(folder / name for name in names), *folder.glob("update-*.safetensors")]
+
+
 class Trainer:
     """One run. All that changes during training is in state_dict(), so a resumed run goes on exactly."""
 
