@@ -33,8 +33,9 @@ recording. commands/ has one file a verb, arguments the values of its options, a
 config reads TOML into the dataclass beside each room; paths knows the user's folders, interruption Ctrl-C,
 extras what only some installations have, and diagnosis looks at all of it.
 
-    >>> from asr import Recognizer
+    >>> from asr import DecoderOptions, HotWord, Recognizer
     >>> Recognizer.load().transcribe("talk.mp3").text
+    >>> Recognizer.load(decoding=DecoderOptions(hot_words=(HotWord("anneke", 5.0),)))
 """
 
 from __future__ import annotations
@@ -43,6 +44,9 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from asr.decoding.decoder import DecoderOptions as DecoderOptions
+    from asr.decoding.hotwords import HotWord as HotWord
+    from asr.errors import AsrError as AsrError
     from asr.recognizer import Recognizer as Recognizer
     from asr.streaming import Stream as Stream
     from asr.transcript import Final as Final
@@ -52,7 +56,10 @@ if TYPE_CHECKING:
     from asr.transcript import Word as Word
 
 __version__ = "0.1.0"
-__all__ = ["Final", "Partial", "Recognizer", "Segment", "Stream", "Transcript", "Word"]
+__all__ = [
+    *("AsrError", "DecoderOptions", "Final", "HotWord", "Partial", "Recognizer", "Segment", "Stream"),
+    *("Transcript", "Word"),
+]
 
 # OpenMP reads these when torch is imported. Threads that spin while they wait make an LSTM up to ten
 # times slower as soon as another process wants one of the cores; threads that sleep cost little.
@@ -60,7 +67,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 _HOMES = {
+    "AsrError": "asr.errors",
+    "DecoderOptions": "asr.decoding.decoder",
     "Final": "asr.transcript",
+    "HotWord": "asr.decoding.hotwords",
     "Partial": "asr.transcript",
     "Recognizer": "asr.recognizer",
     "Segment": "asr.transcript",
@@ -77,3 +87,7 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

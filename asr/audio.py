@@ -234,6 +234,36 @@ def read_audio(
         return np.concatenate(list(reader))
 
 
+def from_array(array: NDArray[Any], sample_rate: int = SAMPLE_RATE) -> Samples:
+    """Samples that are in memory as 1-D float32 at 16 kHz.
+
+    array: (samples,) or (samples, 1), floats in [-1, 1] or signed integers of 16 or 32 bits.
+    Raises AudioError for anything else, and for samples that are no finite numbers.
+    """
+    name = "the array"
+    values = np.asarray(array)
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.ndim != 1:
+        raise AudioError(
+            f"{name} has the shape {values.shape}, not (samples,); mix its channels, or give one of them"
+        )
+    if not len(values):
+        raise AudioError(f"{name} is empty")
+    if values.dtype in (np.int16, np.int32):
+        samples = (values / 2.0 ** (8 * values.dtype.itemsize - 1)).astype(np.float32)
+    elif values.dtype.kind == "f":
+        samples = np.ascontiguousarray(values, dtype=np.float32)
+    else:
+        raise AudioError(f"{name} holds {values.dtype}; give float32, in [-1, 1], or int16")
+    if not LOWEST_SAMPLE_RATE <= sample_rate <= HIGHEST_SAMPLE_RATE:
+        raise AudioError(
+            f"a sample rate of {sample_rate} Hz is not speech; "
+            f"{LOWEST_SAMPLE_RATE} to {HIGHEST_SAMPLE_RATE} Hz can be read"
+        )
+    return np.concatenate(list(resample(_check_finite(iter([samples]), 0, sample_rate, name), sample_rate)))
+
+
 @contextmanager
 def write_audio(path: str | Path) -> Iterator[Callable[[Samples], None]]:
     """A function that appends 16 kHz mono samples to a 16-bit WAV or FLAC file, as its name says.

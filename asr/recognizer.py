@@ -15,7 +15,7 @@ import numpy as np
 
 from asr import align, metadata, pretrained
 from asr import engine as engines
-from asr.audio import SAMPLE_RATE, open_audio
+from asr.audio import SAMPLE_RATE, from_array, open_audio
 from asr.decoding.decoder import DecoderFactory, DecoderOptions, find_language, pronunciations_of
 from asr.decoding.language import Language
 from asr.engine import Engine, EngineStream
@@ -33,7 +33,7 @@ _LONGEST_SEGMENT_FRAMES = 1500  # a minute without a pause is decoded up to its 
 
 
 class Recognizer:
-    """A model ready to transcribe.
+    """A model ready to transcribe, as its decoding options say.
 
     >>> Recognizer.load("english").transcribe("talk.mp3").text
     """
@@ -122,10 +122,19 @@ class Recognizer:
             new_decoder.result()
         return cls(runner, str(model), decoding, new_decoder)
 
-    def transcribe(self, path: str | Path, *, batch_size: int = 2) -> Transcript:
-        """Transcript of an audio or video file."""
-        with open_audio(path) as audio:
-            return self.transcribe_blocks(audio, batch_size=batch_size)
+    def transcribe(
+        self, audio: str | Path | np.ndarray, *, sample_rate: int = SAMPLE_RATE, batch_size: int = 2
+    ) -> Transcript:
+        """Transcript of an audio or video file, or of samples in memory.
+
+        audio: a path, or an array as asr.audio.from_array() has it: (samples,) float32 or int16, one channel.
+        sample_rate: of an array, in Hz; a file says its own.
+        Raises AudioError for what cannot be read.
+        """
+        if isinstance(audio, str | Path):
+            with open_audio(audio) as blocks:
+                return self.transcribe_blocks(blocks, batch_size=batch_size)
+        return self.transcribe_blocks([from_array(audio, sample_rate)], batch_size=batch_size)
 
     def transcribe_blocks(
         self,

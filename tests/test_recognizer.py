@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+import asr
 from asr import checkpoint, engine, pretrained, recognizer
 from asr.audio import read_audio
 from asr.decoding.decoder import DecoderOptions
@@ -218,3 +219,63 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
         for minutes in ("2", "8")
     ]
     assert peaks[1] - peaks[0] < 100
+
+
+# --- from Python ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def room() -> np.ndarray:
+    return read_audio(DATA / "1462-170142-0003.flac")
+
+
+def test_an_array_gives_what_its_file_gives(english: Recognizer, room: np.ndarray) -> None:
+    of_file = english.transcribe(DATA / "1462-170142-0003.flac")
+    assert english.transcribe(room) == of_file
+    assert english.transcribe((room * 32_768).astype(np.int16)) == of_file
+    assert english.transcribe(room.astype(np.float64)[:, np.newaxis]) == of_file
+
+
+def test_an_array_of_another_rate_is_resampled(english: Recognizer, room: np.ndarray) -> None:
+    twice = english.transcribe(np.repeat(room, 2), sample_rate=32_000)
+    assert twice.text == english.transcribe(room).text
+    assert twice.duration == pytest.approx(len(room) / SECOND, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("array", "rate", "message"),
+    [
+        (np.zeros((2, 9)), SECOND, r"shape \(2, 9\), not \(samples,\)"),
+        (np.zeros(0), SECOND, "is empty"),
+        (np.zeros(9, np.uint8), SECOND, "holds uint8; give float32"),
+        (np.array(["a"]), SECOND, "give float32"),
+        (np.array([0, 0.5, np.nan]), SECOND, r"sample 2 \(at 0.00 s\) is not a finite number"),
+        (np.array([np.inf]), SECOND, "sample 0 .* is not a finite number"),
+        (np.zeros(9), 0, "a sample rate of 0 Hz is not speech"),
+    ],
+)
+def test_an_array_that_is_no_sound_is_refused(
+    english: Recognizer, array: np.ndarray, rate: int, message: str
+) -> None:
+    with pytest.raises(asr.AsrError, match=message):
+        english.transcribe(array, sample_rate=rate)
+
+
+def test_public_names_are_listed_and_can_be_used(english: Recognizer, room: np.ndarray) -> None:
+    assert set(asr.__all__) <= set(dir(asr)) and all(getattr(asr, name) for name in asr.__all__)
+    options = asr.DecoderOptions(beam_size=100, hot_words=(asr.HotWord("entered", 5.0),))
+    assert Recognizer.load(decoding=options).transcribe(room).text == SPOKEN["1462-170142-0003.flac"]
+
+
+def test_the_examples_of_the_readme_work(
+    english: Recognizer, room: np.ndarray, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    readme = (DATA.parent.parent / "README.md").read_text(encoding="utf-8")
+    examples = [block.split("```")[0] for block in readme.split("```python\n")[1:]]
+    audio = str(DATA / "1462-170142-0003.flac")
+    values = {"samples": np.repeat(room, 3)[::2], "blocks_of_16_khz_float32": np.array_split(room, 9)}
+    for example in examples:
+        exec(example.replace("talk.mp3", audio).replace("my.lm", "auto").replace("44_100", "24_000"), values)
+    shown = capsys.readouterr().out.splitlines()
+    assert values["transcript"].text == SPOKEN["1462-170142-0003.flac"]
+    assert len(examples) == 3 and "room" in shown[1] and "entered" in shown[-1]

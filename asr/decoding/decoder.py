@@ -65,7 +65,10 @@ class Decoder(Protocol):
 
 @dataclass(frozen=True)
 class DecoderOptions:
-    """What a user may choose; None leaves the value to the language model's file or the default."""
+    """What a user may choose; None leaves the value to the language model's file or the default.
+
+    Weights and scores are of natural logarithms; asr.decoding.limits has their ranges.
+    """
 
     beam_size: int | None = None  # 1: greedy
     lm: str = "auto"  # a language's path, "none", or "auto": the shipped one, if the model has phones
