@@ -13,6 +13,7 @@ from asr.transcript import Segment, Transcript, Word
 LINE_CHARACTERS = 42
 CUE_LINES = 2
 CUE_SECONDS = 7.0
+_SLIVER_MILLISECONDS = 50
 
 
 def render(
@@ -169,19 +170,35 @@ def _textgrid(transcript: Transcript) -> str:
 
 
 def _tiling(words: Sequence[Word], end: str) -> list[tuple[str, str, str]]:
-    """(start, end, text) of intervals without gaps, as Praat wants them; those between words are empty."""
+    """(start, end, text) of intervals without gaps, as Praat wants them; those between words are empty.
+
+    Where less than a pause is between words, the one before lasts until the next: nobody could hear the gap.
+    """
     intervals: list[tuple[str, str, str]] = []
     last = "0.000"
     for word in words:
         start, stop = f"{word.start:.3f}", f"{word.end:.3f}"
+        if _is_sliver(last, start):
+            if intervals:
+                intervals[-1] = (intervals[-1][0], start, intervals[-1][2])
+                last = start
+            else:
+                start = last
         if float(start) > float(last):
             intervals.append((last, start, ""))
         if float(stop) > max(float(start), float(last)):
             intervals.append((max(start, last, key=float), stop, word.text))
             last = stop
-    if float(end) > float(last):
+    if intervals and _is_sliver(last, end):
+        intervals[-1] = (intervals[-1][0], end, intervals[-1][2])
+    elif float(end) > float(last):
         intervals.append((last, end, ""))
     return intervals
+
+
+def _is_sliver(start: str, end: str) -> bool:
+    """Whether seconds, as they are written, are too close together for a pause: up to 50 ms."""
+    return 0 < round(1000 * (float(end) - float(start))) <= _SLIVER_MILLISECONDS
 
 
 _PLAIN: dict[str, Callable[[Transcript], str]] = {

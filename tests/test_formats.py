@@ -267,6 +267,19 @@ def test_a_textgrid_tiles_the_time_and_doubles_quotes():
     assert "size = 1\n" in head and "intervals: size = 4" in tier
 
 
+def test_a_textgrid_has_no_gaps_that_nobody_could_hear():
+    words = [("one", 0.03, 0.41), ("two", 0.42, 0.75), ("three", 0.80, 1.0), ("four", 1.06, 1.96)]
+    grid = rendered(Transcript((segment_of(*words),), 2.0), "textgrid")
+    values = [line.partition(" = ")[2] for line in grid.splitlines() if line.startswith(" " * 12)]
+    assert [tuple(values[i : i + 3]) for i in range(0, len(values), 3)] == [
+        ("0.000", "0.420", '"one"'),
+        ("0.420", "0.800", '"two"'),
+        ("0.800", "1.000", '"three"'),
+        ("1.000", "1.060", '""'),
+        ("1.060", "2.000", '"four"'),
+    ]
+
+
 def test_letters_are_a_tier_rows_and_fields_where_words_have_them():
     word = Word("hi", 0.0, 0.4, 0.9, (Word("h", 0.0, 0.1, 0.8), Word("i", 0.1, 0.4, 0.7)))
     transcript = Transcript((Segment.of((word,)).shifted(1.0),), 2.0)
