@@ -24,9 +24,10 @@ from asr.labels import BLANK, SPACE_SYMBOL
 from asr.metadata import Metadata
 from asr.pronouncer import Pronouncer
 from asr.searches import Search, Searcher, searcher_in_processes
-from asr.segment import GRID, cut, may_hold_speech
-from asr.transcript import Transcript
+from asr.segment import Piece, cut, may_hold_speech
+from asr.transcript import MIN_CONFIDENCE, Transcript, are_believable
 
+_STRIDE = 4  # frames of features in one of the output
 _PAUSE_FRAMES = 15  # 0.6 seconds without a label end a segment
 _PAUSE_FRAMES_IN_GRAMMAR = 30  # as in a stream: who spells a phrase of a grammar may well stop to think
 _LONGEST_SEGMENT_FRAMES = 1500  # a minute without a pause is decoded up to its longest gap
@@ -197,7 +198,9 @@ class Recognizer:
                 on_progress((first_frame + len(pending)) * align.FRAME_SECONDS)
         if len(pending):
             searches += self._search(searcher, pending, first_frame)
-        return Pending(searches, (first_frame + len(pending)) * align.FRAME_SECONDS)
+        # A grammar's decoder has judged by itself whether this was what it knows.
+        min_confidence = 0.0 if self._decoding.grammar else self._decoding.min_confidence
+        return Pending(searches, (first_frame + len(pending)) * align.FRAME_SECONDS, min_confidence)
 
     def log_probs(
         self, blocks: Iterable[np.ndarray], *, batch_size: int = 2
@@ -205,14 +208,26 @@ class Recognizer:
         """Log-probabilities of consecutive stretches of a recording: {output: (frames', labels)}."""
         pieces = cut(blocks)
         while batch := list(islice(pieces, batch_size)):
-            for piece, outputs in zip(
-                batch, self._engine.log_probs([piece.samples for piece in batch]), strict=True
-            ):
-                kept = {name: output[piece.first : piece.last] for name, output in outputs.items()}
-                last = None if piece.last is None else piece.last * GRID
-                if not may_hold_speech(piece.samples[piece.first * GRID : last]):
-                    kept = {name: _only_blanks(output) for name, output in kept.items()}
-                yield kept
+            # The network need not hear what cannot be speech.
+            spoken = [piece.samples for piece in batch if may_hold_speech(piece.proper)]
+            heard = iter(self._engine.log_probs(spoken) if spoken else ())
+            for piece in batch:
+                if may_hold_speech(piece.proper):
+                    outputs = next(heard)
+                    yield {name: output[piece.first : piece.last] for name, output in outputs.items()}
+                else:
+                    yield self._only_blanks(piece)
+
+    def _only_blanks(self, piece: Piece) -> dict[str, np.ndarray]:
+        """Log-probabilities of a piece with all probability on the blank."""
+        features = self.metadata.features
+        n_frames = max(0, (len(piece.samples) - features["n_fft"]) // features["hop_length"] + 1)
+        end = -(-n_frames // _STRIDE) if piece.last is None else piece.last
+        certain = {}
+        for name, labels in self.metadata.labels.items():
+            certain[name] = np.full((max(0, end - piece.first), len(labels)), -100.0, np.float32)
+            certain[name][:, BLANK] = 0.0
+        return certain
 
     def spellings(self, word: str) -> list[list[int]]:
         """The label sequences of a normalised word among those that its decoders read."""
@@ -265,10 +280,14 @@ class Recognizer:
 
 @dataclass(frozen=True)
 class Pending:
-    """A transcript that may still be in the making; duration: the recording's, in seconds."""
+    """A transcript that may still be in the making; duration: the recording's, in seconds.
+
+    min_confidence: of segments that are told, as are_believable() has it.
+    """
 
     searches: Sequence[Search]
     duration: float
+    min_confidence: float = MIN_CONFIDENCE
 
     def done(self) -> bool:
         """Whether result() would not wait."""
@@ -276,7 +295,8 @@ class Pending:
 
     def result(self) -> Transcript:
         found = [search.result() for search in self.searches]
-        return Transcript(tuple(filter(None, found)), self.duration)
+        segments = (each for each in found if each and are_believable(each.words, self.min_confidence))
+        return Transcript(tuple(segments), self.duration)
 
 
 def _language(decoding: DecoderOptions, model: Metadata) -> Language | None:
@@ -304,13 +324,6 @@ def _pronounce(word: str) -> list[tuple[str, ...]]:
 @cache
 def _pronouncer() -> Pronouncer:
     return Pronouncer.load(pretrained.PRONOUNCER_FILE)  # read at the first word that needs it
-
-
-def _only_blanks(log_probs: np.ndarray) -> np.ndarray:
-    """The same shape with all probability on the blank."""
-    certain = np.full_like(log_probs, -100.0)
-    certain[:, BLANK] = 0.0
-    return certain
 
 
 class _Counted:

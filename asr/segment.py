@@ -33,6 +33,11 @@ class Piece:
     first: int
     last: int | None  # None: to the end of the recording
 
+    @property
+    def proper(self) -> np.ndarray:
+        """The samples without the context."""
+        return self.samples[self.first * GRID : None if self.last is None else self.last * GRID]
+
 
 def cut(blocks: Iterable[np.ndarray], config: CutConfig = CutConfig()) -> Iterator[Piece]:
     """Pieces of a recording that comes as blocks of samples; holds little more than one piece."""

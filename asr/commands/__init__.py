@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from asr import arguments, pretrained
 from asr.errors import OutputError
+from asr.transcript import MIN_CONFIDENCE
 
 if TYPE_CHECKING:
     from asr.decoding.decoder import DecoderOptions
@@ -98,8 +99,19 @@ def add_decoder_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--prior-weight", type=float, metavar="W", help="of the labels' priors, divided out")
 
 
+def add_confidence_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--min-confidence",
+        type=arguments.probability,
+        default=MIN_CONFIDENCE,
+        metavar="P",
+        help="leave out segments in which the probability that any word is right is less than P, as in noise;"
+        " 0: off (default: %(default)s)",
+    )
+
+
 def decoder_options(args: argparse.Namespace) -> DecoderOptions:
-    """What the user chose among add_decoder_options()."""
+    """What the user chose among add_decoder_options() and, where it is asked, add_confidence_option()."""
     from asr.decoding import grammar, hotwords
     from asr.decoding.decoder import DecoderOptions
 
@@ -118,6 +130,7 @@ def decoder_options(args: argparse.Namespace) -> DecoderOptions:
         hot_words=tuple(hot_words),
         n_best=args.nbest,
         grammar=grammar.read(args.grammar) if args.grammar else (),
+        min_confidence=getattr(args, "min_confidence", MIN_CONFIDENCE),
     )
 
 

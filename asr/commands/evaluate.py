@@ -9,7 +9,13 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from asr import arguments
-from asr.commands import add_decoder_options, add_engine_option, add_model_options, load_recognizer
+from asr.commands import (
+    add_confidence_option,
+    add_decoder_options,
+    add_engine_option,
+    add_model_options,
+    load_recognizer,
+)
 from asr.errors import ExitStatus, OutputError
 
 if TYPE_CHECKING:
@@ -33,6 +39,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--json", action="store_true", help="the figures as one JSON object")
     add_decoder_options(parser)
+    add_confidence_option(parser)
 
 
 def run(args: argparse.Namespace) -> ExitStatus:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from asr import arguments
 from asr.commands import (
+    add_confidence_option,
     add_decoder_options,
     add_engine_option,
     add_streaming_model_options,
@@ -96,6 +97,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     model.add_argument("-t", "--threads", type=arguments.count, metavar="N", help="CPU threads (default: 1)")
 
     add_decoder_options(parser)
+    add_confidence_option(parser)
 
     endpoint = parser.add_argument_group("end of a sentence")
     endpoint.add_argument(
@@ -169,7 +171,8 @@ def _make_stream(args: argparse.Namespace) -> Stream:
         for name in vars(args)
         if name.startswith("rule") and getattr(args, name) is not None
     }
-    config = StreamConfig(replace(ENDPOINT_MODES[args.endpoint_mode], **rules), args.pre_roll)
+    endpoint = replace(ENDPOINT_MODES[args.endpoint_mode], **rules)
+    config = StreamConfig(endpoint, args.pre_roll, args.min_confidence)
     return load_stream(
         args, config, engine=args.engine, threads=args.threads, decoding=decoder_options(args)
     )

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from asr import arguments
 from asr.commands import (
+    add_confidence_option,
     add_decoder_options,
     add_engine_option,
     add_model_options,
@@ -120,6 +121,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
 
     add_decoder_options(parser)
+    add_confidence_option(parser)
 
     audio = parser.add_argument_group("input")
     audio.add_argument("--recursive", action="store_true", help="look into the folders of a directory too")

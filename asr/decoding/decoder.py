@@ -28,7 +28,7 @@ from asr.decoding.prefix_tree import PrefixTree, Pronunciations
 from asr.decoding.recurrent import RecurrentModel
 from asr.errors import LanguageModelError, UsageError
 from asr.labels import BLANK, SPACE_SYMBOL, Labels
-from asr.transcript import Alternative, Segment, Word
+from asr.transcript import MIN_CONFIDENCE, Alternative, Segment, Word
 
 Pronounce = Callable[[str], Sequence[Sequence[str]]]  # a word's likeliest pronunciations in phones
 
@@ -77,6 +77,7 @@ class DecoderOptions:
     hot_words: tuple[HotWord, ...] = ()
     n_best: int = 1  # texts of each segment to tell
     grammar: tuple[tuple[str, ...], ...] = ()  # the only phrases that may be said, if there are any
+    min_confidence: float = MIN_CONFIDENCE  # of segments, as are_believable() has it; 0: off
 
 
 class DecoderFactory:
