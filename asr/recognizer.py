@@ -25,12 +25,15 @@ from asr.metadata import Metadata
 from asr.pronouncer import Pronouncer
 from asr.searches import Search, Searcher, searcher_in_processes
 from asr.segment import Piece, cut, may_hold_speech
-from asr.transcript import MIN_CONFIDENCE, Transcript, are_believable
+from asr.transcript import MIN_CONFIDENCE, Segment, Transcript, are_believable
 
 _STRIDE = 4  # frames of features in one of the output
 _PAUSE_FRAMES = 15  # 0.6 seconds without a label end a segment
 _PAUSE_FRAMES_IN_GRAMMAR = 30  # as in a stream: who spells a phrase of a grammar may well stop to think
 _LONGEST_SEGMENT_FRAMES = 1500  # a minute without a pause is decoded up to its longest gap
+# Of a word that speaks for its segment. Streams do without: a detector of speech guards them, while here drums
+# give many words that are rather wrong than right.
+_LEAST_LIKELY = 0.5
 
 
 class Recognizer:
@@ -209,10 +212,11 @@ class Recognizer:
         pieces = cut(blocks)
         while batch := list(islice(pieces, batch_size)):
             # The network need not hear what cannot be speech.
-            spoken = [piece.samples for piece in batch if may_hold_speech(piece.proper)]
+            may_speak = [may_hold_speech(piece.proper) for piece in batch]
+            spoken = [piece.samples for piece, may in zip(batch, may_speak, strict=True) if may]
             heard = iter(self._engine.log_probs(spoken) if spoken else ())
-            for piece in batch:
-                if may_hold_speech(piece.proper):
+            for piece, may in zip(batch, may_speak, strict=True):
+                if may:
                     outputs = next(heard)
                     yield {name: output[piece.first : piece.last] for name, output in outputs.items()}
                 else:
@@ -295,8 +299,10 @@ class Pending:
 
     def result(self) -> Transcript:
         found = [search.result() for search in self.searches]
-        segments = (each for each in found if each and are_believable(each.words, self.min_confidence))
-        return Transcript(tuple(segments), self.duration)
+        return Transcript(tuple(each for each in found if each and self._is_told(each)), self.duration)
+
+    def _is_told(self, segment: Segment) -> bool:
+        return are_believable(segment.words, self.min_confidence, least=_LEAST_LIKELY)
 
 
 def _language(decoding: DecoderOptions, model: Metadata) -> Language | None:

@@ -31,12 +31,14 @@ class Word:
         )
 
 
-def are_believable(words: Sequence[Word], min_confidence: float = MIN_CONFIDENCE) -> bool:
+def are_believable(words: Sequence[Word], min_confidence: float, *, least: float = 0.0) -> bool:
     """Whether at least one of the words is right with this probability, 0 to 1.
 
     Else they were found in a sneeze or a bark. The words count as independent of one another.
+    least: the probability that a word needs to count.
     """
-    return 1 - math.prod(1 - word.probability for word in words) >= min_confidence
+    likely = [word.probability for word in words if word.probability >= least]
+    return 1 - math.prod(1 - probability for probability in likely) >= min_confidence
 
 
 @dataclass(frozen=True)

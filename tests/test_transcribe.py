@@ -596,6 +596,7 @@ def test_the_decoder_is_chosen_by_its_options(recognizer) -> None:
         "hot_words": (HotWord("new york", 7.0), HotWord("kubernetes", 5.0)),
         "n_best": 3,
         "grammar": (),
+        "min_confidence": 0.75,
     }
 
 
