@@ -31,8 +31,8 @@ _STRIDE = 4  # frames of features in one of the output
 _PAUSE_FRAMES = 15  # 0.6 seconds without a label end a segment
 _PAUSE_FRAMES_IN_GRAMMAR = 30  # as in a stream: who spells a phrase of a grammar may well stop to think
 _LONGEST_SEGMENT_FRAMES = 1500  # a minute without a pause is decoded up to its longest gap
-# Of a word that speaks for its segment. Streams do without: a detector of speech guards them, while here drums
-# give many words that are rather wrong than right.
+# Of a word that speaks for its segment. Streams do without, since a detector of speech guards them; here
+# drums give many words that are more likely wrong than right.
 _LEAST_LIKELY = 0.5
 
 
