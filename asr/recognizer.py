@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from itertools import chain, islice
 from pathlib import Path
@@ -25,7 +25,7 @@ from asr.metadata import Metadata
 from asr.pronouncer import Pronouncer
 from asr.searches import Search, Searcher, searcher_in_processes
 from asr.segment import GRID, cut, may_hold_speech
-from asr.transcript import Transcript
+from asr.transcript import Segment, Transcript
 
 _PAUSE_FRAMES = 15  # 0.6 seconds without a label end a segment
 _PAUSE_FRAMES_IN_GRAMMAR = 30  # as in a stream: who spells a phrase of a grammar may well stop to think
@@ -147,14 +147,17 @@ class Recognizer:
         *,
         batch_size: int = 2,
         on_progress: Callable[[float], None] | None = None,
+        on_begin: Callable[[Pending], None] | None = None,
     ) -> Pending:
         """What transcribe_blocks() gives, on its way: the recording has gone through the network.
 
         With in_processes(), the search may still be under way while the next recording begins.
+        on_begin: gets what will be returned, before there is anything in it.
         """
         heard = _Counted(blocks)
-        pending = self.decoding(self.log_probs(heard, batch_size=batch_size), on_progress)
-        return replace(pending, duration=heard.seconds)
+        pending = self.decoding(self.log_probs(heard, batch_size=batch_size), on_progress, on_begin)
+        pending.duration = heard.seconds
+        return pending
 
     @contextmanager
     def in_processes(self, n: int) -> Iterator[Recognizer]:
@@ -180,24 +183,28 @@ class Recognizer:
         self,
         outputs: Iterable[dict[str, np.ndarray]],
         on_progress: Callable[[float], None] | None = None,
+        on_begin: Callable[[Pending], None] | None = None,
     ) -> Pending:
-        """What decode() gives, on its way."""
+        """What decode() gives, on its way; on_begin: see begin()."""
+        found = Pending()
+        if on_begin:
+            on_begin(found)
         outputs = iter(outputs)
         first = list(islice(outputs, 1))  # the network hears it while the language is on its way
         searcher = self._searcher or Searcher(self.new_decoder)
-        searches: list[Search] = []
         pending = np.zeros((0, len(self.metadata.labels[self.new_decoder.output])), np.float32)
         first_frame = 0  # of pending, in the recording
         for stretch in chain(first, outputs):
             pending = np.concatenate([pending, stretch[self.new_decoder.output]])
             if done := self._last_pause(pending):
-                searches += self._search(searcher, pending[:done], first_frame)
+                found.searches.extend(self._search(searcher, pending[:done], first_frame))
             pending, first_frame = pending[done:], first_frame + done
+            found.duration = (first_frame + len(pending)) * align.FRAME_SECONDS
             if on_progress:
-                on_progress((first_frame + len(pending)) * align.FRAME_SECONDS)
+                on_progress(found.duration)
         if len(pending):
-            searches += self._search(searcher, pending, first_frame)
-        return Pending(searches, (first_frame + len(pending)) * align.FRAME_SECONDS)
+            found.searches.extend(self._search(searcher, pending, first_frame))
+        return found
 
     def log_probs(
         self, blocks: Iterable[np.ndarray], *, batch_size: int = 2
@@ -263,20 +270,52 @@ class Recognizer:
             yield searcher.add(log_probs[start:end], (first_frame + start) * align.FRAME_SECONDS)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Pending:
-    """A transcript that may still be in the making; duration: the recording's, in seconds."""
+    """A transcript that may still be in the making; duration: seconds of the recording heard so far."""
 
-    searches: Sequence[Search]
-    duration: float
+    searches: list[Search] = field(default_factory=list)
+    duration: float = 0.0
 
     def done(self) -> bool:
-        """Whether result() would not wait."""
-        return all(search.is_done() for search in self.searches)
+        """Whether result() would not wait. Begins a search that has waited for others long enough."""
+        for search in self.searches:
+            if not search.is_done():
+                search.begin_if_late()
+                return False
+        return True
+
+    def known(
+        self, first: int = 0, on_error: Callable[[Exception], None] | None = None
+    ) -> tuple[list[Segment], int]:
+        """The segments whose searches are done, from search number `first` to the first that is not, and
+        that one's number: where to continue the next time. on_error: gets the error of a search that failed.
+        """
+        last = first
+        while last < len(self.searches) and self.searches[last].is_done():
+            last += 1
+        return _segments(self.searches[first:last], on_error), last
 
     def result(self) -> Transcript:
-        found = [search.result() for search in self.searches]
-        return Transcript(tuple(filter(None, found)), self.duration)
+        return Transcript(tuple(_segments(self.searches)), self.duration)
+
+
+def _segments(
+    searches: Sequence[Search], on_error: Callable[[Exception], None] | None = None
+) -> list[Segment]:
+    """What was found where something is said; waits for it."""
+    found = []
+    for search in searches:
+        try:
+            segment = search.result()
+        except Exception as error:
+            if on_error is None:
+                raise
+            on_error(error)
+            continue
+        if segment is not None:
+            found.append(segment)
+    return found
 
 
 def _language(decoding: DecoderOptions, model: Metadata) -> Language | None:
