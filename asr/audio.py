@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import math
 import os
+import select
 import shutil
+import signal
 import stat
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import chain
@@ -24,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.errors import AudioError, OutputError, UsageError
+from asr.interruption import ended_by_signals
 
 Samples = NDArray[np.float32]
 
@@ -39,6 +43,7 @@ LOWEST_SAMPLE_RATE = 1_000  # below it no vowel is left
 HIGHEST_SAMPLE_RATE = 768_000  # of PCM hardware; a header that claims more is damaged
 
 _VALUES_PER_READ = 1 << 19  # samples x channels held at once while decoding
+_GRACE_SECONDS = 0.5  # for what a recorder writes after Ctrl-C, which reaches it too
 _SALVAGE_FRAMES = 512  # read size when looking for the exact place where a file is damaged
 _PREROLL_SECONDS = 0.5  # AAC and Opus need some packets before their output is right after a seek
 _GAP_SECONDS = 0.2  # a jump of the time stamps that is larger than any rounding or jitter
@@ -90,19 +95,72 @@ def find_audio(directory: str | Path, recursive: bool = False) -> list[Path]:
 
 @contextmanager
 def spool_standard_input() -> Iterator[Path]:
-    """Standard input as a temporary file, which can be opened several times; removed at the end."""
+    """Standard input as a file that can be opened several times and that no other program sees.
+
+    The first Ctrl-C ends the recording that is piped in; what came so far is kept.
+    """
     if sys.stdin is None or sys.stdin.closed:
         raise AudioError("standard input: is closed; pipe a recording into it")
-    with tempfile.NamedTemporaryFile(prefix="asr-", suffix=".audio") as spool:
+    with _spool(sys.stdin.buffer, "standard input") as path:
+        yield path
+
+
+@contextmanager
+def spool_pipe(path: str | Path) -> Iterator[Path]:
+    """A named pipe, or one that a shell made for <(...), as spool_standard_input() has it."""
+    try:
+        stream = open(path, "rb", buffering=0)
+    except OSError as error:
+        raise AudioError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    with stream, _spool(stream, str(path)) as spooled:
+        yield spooled
+
+
+@contextmanager
+def _spool(stream: Any, name: str) -> Iterator[Path]:
+    with ExitStack() as stack:
+        # Without a name, it cannot stay behind, however this process ends.
+        spool: Any = stack.enter_context(tempfile.TemporaryFile(prefix="asr-"))
+        path = Path(f"/proc/{os.getpid()}/fd/{spool.fileno()}")
+        if not (path.exists() and os.path.samestat(path.stat(), os.fstat(spool.fileno()))):
+            # This is no Linux, or its /proc belongs to another container.
+            spool = stack.enter_context(tempfile.NamedTemporaryFile(prefix="asr-", suffix=".audio"))
+            path = Path(spool.name)
         try:
-            shutil.copyfileobj(sys.stdin.buffer, spool, 1 << 20)
+            _copy_until_ended(stream, spool)
             spool.flush()
         except OSError as error:
             raise AudioError(
-                f"standard input: cannot be kept in {spool.name} ({error.strerror});"
+                f"{name}: cannot be kept in {tempfile.gettempdir()} ({error.strerror});"
                 " make room there or point TMPDIR elsewhere"
             ) from error
-        yield Path(spool.name)
+        yield path
+
+
+def _copy_until_ended(stream: Any, spool: Any) -> None:
+    """Copy up to the end or the first Ctrl-C, after which the program that records has a moment to finish."""
+    try:
+        descriptor = stream.fileno()
+        select.select([descriptor], [], [], 0)
+    except (OSError, ValueError):  # not a pipe, or of a system that cannot wait for one
+        shutil.copyfileobj(stream, spool, 1 << 20)
+        return
+    deadline = math.inf
+
+    def stop() -> None:
+        nonlocal deadline
+        deadline = time.monotonic() + _GRACE_SECONDS
+
+    with ended_by_signals(stop, [signal.SIGINT]):
+        # select() wakes up to look at the deadline: a read goes on after a signal that raises nothing.
+        while time.monotonic() < deadline:
+            if select.select([descriptor], [], [], 0.1)[0]:
+                data = os.read(descriptor, 1 << 20)
+                if not data:
+                    break
+                spool.write(data)
+    if deadline < math.inf and not spool.tell():
+        raise KeyboardInterrupt  # nothing was recorded
 
 
 class AudioReader:
@@ -472,7 +530,8 @@ class _ContainerDecoder:
             self._origin_seconds = 0.0
 
     def _unreadable(self) -> str:
-        return f"{self._name}: not a sound or video file, or damaged; convert it to WAV or FLAC"
+        remedy = "convert it to WAV or FLAC, or give --raw if it is bare samples"
+        return f"{self._name}: not a sound or video file, or damaged; {remedy}"
 
     def pieces(self, start: int, channel: int | None) -> Iterator[Samples]:
         frames, position = self._frames_before(start)

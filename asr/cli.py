@@ -15,7 +15,8 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from asr import __version__
-from asr.errors import AsrError, ExitStatus, MissingExtraError, UsageError
+from asr.errors import AsrError, ExitStatus, MissingExtraError, UsageError, shown
+from asr.interruption import status_of
 
 # Verb, the same as its file in asr/commands -> what `asr --help` says of it.
 VERBS = {
@@ -73,9 +74,9 @@ def _run_reporting_errors(arguments: list[str]) -> int:
         return ExitStatus(module.run(args))
     except SystemExit as exit:  # how argparse ends --help and --version
         return exit.code if isinstance(exit.code, int) else ExitStatus.OK
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interruption:
         _report("interrupted")
-        return ExitStatus.INTERRUPTED
+        return status_of(interruption)
     except BrokenPipeError:  # the reader, say `head`, has seen enough
         _abandon_stdout()
         return ExitStatus.SOME_FAILED
@@ -106,7 +107,7 @@ def _start_again_with(extra: str, arguments: list[str]) -> None:
 
 
 def _report(message: str) -> None:
-    print(f"asr: {message}", file=sys.stderr)
+    print(f"asr: {shown(message)}", file=sys.stderr)
 
 
 def _abandon_stdout() -> None:
@@ -180,6 +181,8 @@ def _plain_spelling(arguments: list[str], parser: argparse.ArgumentParser) -> li
             plain += [f"./{path}" if path[:1] == "-" != path else path for path in waiting[::-1]]
             break
         if not argument.startswith("--"):
+            if argument[:1] == "-" and argument not in known and os.path.isfile(argument):
+                raise UsageError(f"{argument}: a name that begins like an option; write ./{argument}")
             plain.append(argument)
             continue
         name, equals, value = argument.partition("=")
@@ -216,6 +219,13 @@ def _configure_logging(*, quiet: bool, verbose: bool) -> None:
     logging.basicConfig(
         format="asr: %(levelname)s: %(message)s", level=max(own_level, logging.WARNING), force=True
     )
+
+    def show(record: logging.LogRecord) -> bool:
+        record.msg, record.args = shown(record.getMessage()), None
+        return True
+
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(show)
     logging.getLogger("asr").setLevel(own_level)
     logging.captureWarnings(True)
     logging.getLogger("py.warnings").setLevel(logging.WARNING if verbose else logging.ERROR)
