@@ -8,7 +8,6 @@ import os
 import sys
 import types
 from collections.abc import Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -35,6 +34,28 @@ def restored_logging() -> Iterator[None]:
     root.setLevel(level)
 
 
+class Heard:
+    """A transcript on its way: the segments that are known so far."""
+
+    def __init__(self) -> None:
+        self.segments: list[Segment | Exception] = []
+        self.duration = 0.0
+        self.is_done = True
+
+    def done(self) -> bool:
+        return self.is_done
+
+    def known(self, first=0, on_error=lambda error: None):
+        for found in self.segments[first:]:
+            if isinstance(found, Exception):
+                on_error(found)
+        segments = [found for found in self.segments[first:] if isinstance(found, Segment)]
+        return segments, len(self.segments)
+
+    def result(self) -> Transcript:
+        return Transcript(tuple(self.known()[0]), self.duration)
+
+
 class HearsLoudness:
     """A recording of the constant value 0.3 is heard as the word "three"."""
 
@@ -54,9 +75,11 @@ class HearsLoudness:
         self.processes.append(n)
         yield self
 
-    def begin(self, blocks, **options):
-        pending: Future[Transcript] = Future()
-        pending.set_result(self.transcribe_blocks(blocks, **options))
+    def begin(self, blocks, *, on_begin=lambda pending: None, **options):
+        pending = Heard()
+        on_begin(pending)
+        heard = self.transcribe_blocks(blocks, **options)
+        pending.segments, pending.duration = list(heard.segments), heard.duration
         return pending
 
     def transcribe_blocks(self, blocks, *, batch_size=8, on_progress=None):
@@ -230,7 +253,16 @@ def test_a_model_that_cannot_be_loaded_ends_it_all(capsys, recognizer, monkeypat
         (["-f", ""], "no format"),
         (["--skip-existing"], "needs --output-dir"),
         (["--sample-rate", "8000"], "give --raw"),
-        (["--raw"], "is for standard input"),
+        (["--overwrite"], "needs --output-dir"),
+        (["--channel-names", "Ann"], "needs --channels split"),
+        (["--channels", "split", "--channel-names", "Ann,Ann"], "two channels have one name"),
+        (["--channels", "split", "--channel-names", "Ann,"], "no name"),
+        (["--follow", "-f", "srt"], "by the segment"),
+        (["--follow", "-o", "out"], "is for standard output"),
+        (["--follow", "--channels", "split"], "leave it out"),
+        (["--follow", "--commands"], "leave it out"),
+        (["--offset", "1:60"], "0 or more"),
+        (["--offset", "1:2:3:4"], "0 or more"),
         (["--offset", "-1"], "0 or more"),
         (["--offset", "nan"], "0 or more"),
         (["--duration", "0"], "more than 0"),
@@ -389,13 +421,61 @@ def test_skip_existing_adds_the_formats_that_are_missing():
     assert Path("out/a.txt").read_text() == "by hand\n"
 
 
-def test_results_are_replaced_without_skip_existing():
+def test_results_are_replaced_only_when_asked_for(capsys, recognizer):
     record("a.wav", 1)
     Path("out").mkdir()
     Path("out/a.txt").write_text("by hand\n")
 
-    assert transcribe("a.wav", "-o", "out") == 0
+    assert transcribe("a.wav", "-o", "out") == 1
+    assert "a.wav: out/a.txt: exists; give --overwrite" in capsys.readouterr().err
+    assert Path("out/a.txt").read_text() == "by hand\n" and recognizer.loaded == []
+
+    assert transcribe("a.wav", "-o", "out", "--overwrite") == 0
     assert Path("out/a.txt").read_text() == "one\n"
+
+
+def test_another_recording_of_the_same_name_does_not_replace_the_first_result(capsys):
+    record("a.flac", 1)
+    record("later/a.wav", 2)
+
+    assert transcribe("a.flac", "-o", "out") == 0
+    assert transcribe("later/a.wav", record("b.wav", 3), "-o", "out") == 1
+    assert files_in("out") == ["a.txt", "b.txt"]
+    assert Path("out/a.txt").read_text() == "one\n"
+    assert "asr: 1 done, 0 skipped, 1 failed; 1.0 s of audio in " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["-m", "--lm", "--hotwords-file"])
+def test_no_result_is_written_over_what_is_read(capsys, option):
+    Path("a.txt").write_text("three\n")
+    assert transcribe(record("a.wav", 1), "-o", ".", "--overwrite", option, "a.txt") == 1
+    assert "a.txt: is also what is read" in capsys.readouterr().err
+    assert Path("a.txt").read_text() == "three\n"
+
+
+def test_no_result_is_written_over_a_recording(capsys):
+    Path("talk.txt").write_bytes(Path(record("a.wav", 1)).read_bytes())
+    Path("link.tsv").symlink_to("talk.txt")
+
+    assert transcribe("talk.txt", "link.tsv", "-o", ".", "--overwrite") == 1
+    assert "talk.txt: is also what is read" in capsys.readouterr().err
+    assert Path("talk.txt").read_bytes() == Path("a.wav").read_bytes()
+
+
+def test_a_result_that_another_run_writes_meanwhile_stays(capsys, recognizer, monkeypatch):
+    hear = recognizer.transcribe_blocks
+
+    def transcribe_blocks(self, blocks, **options):
+        Path("out/a.txt").write_text("by another\n")
+        return hear(self, blocks, **options)
+
+    monkeypatch.setattr(recognizer, "transcribe_blocks", transcribe_blocks)
+    assert transcribe(record("a.wav", 1), "-o", "out") == 1
+    assert "out/a.txt: another program has written it" in capsys.readouterr().err
+    assert files_in("out") == ["a.txt"] and Path("out/a.txt").read_text() == "by another\n"
+    Path("out/a.txt").unlink()
+    assert transcribe("a.wav", "-o", "out", "--skip-existing") == 0
+    assert Path("out/a.txt").read_text() == "by another\n"
 
 
 def test_an_output_dir_that_is_a_file_is_refused_before_any_work(capsys, recognizer):
@@ -416,22 +496,30 @@ def test_an_output_dir_without_permission_is_refused_before_any_work(
     assert recognizer.loaded == []
 
 
-def test_a_full_disk_leaves_no_half_written_file_and_the_others_are_tried(capsys, monkeypatch):
-    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    replace = os.replace
+def test_a_full_disk_leaves_no_half_written_file_and_ends_the_run(capsys, monkeypatch, recognizer):
+    def refuse(source, target, **options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def replace_unless_a(source, target):
-        if Path(target).stem == "a":
-            raise full
-        replace(source, target)
+    monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setattr(os, "replace", refuse)
 
-    monkeypatch.setattr(os, "replace", replace_unless_a)
+    assert transcribe(record("a.wav", 1), record("b.wav", 2), record("c.wav", 3), "-o", "out") == 1
+    assert files_in("out") == []
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == [
+        "asr: error: a.wav: out/a.txt: cannot be written (No space left on device)",
+        "asr: error: stopped, as no further result can be written",
+    ]
+    assert lines[2].startswith("asr: 0 done, 0 skipped, 1 failed, 2 not done")
+    assert recognizer.batch_sizes == [2]  # nothing is computed for nothing
 
-    assert transcribe(record("a.wav", 1), record("b.wav", 2), "-o", "out") == 1
+
+def test_one_result_that_cannot_be_written_does_not_stop_the_others(capsys):
+    Path("out/a.txt").mkdir(parents=True)
+
+    assert transcribe(record("a.wav", 1), record("b.wav", 2), "-o", "out", "--overwrite") == 1
     assert files_in("out") == ["b.txt"]
-    assert capsys.readouterr().err == (
-        "asr: error: a.wav: out/a.txt: cannot be written (No space left on device)\n"
-    )
+    assert "a.wav: out/a.txt: cannot be written (Is a directory)" in capsys.readouterr().err
 
 
 def test_an_interruption_while_writing_leaves_the_old_result(monkeypatch):
@@ -443,7 +531,7 @@ def test_an_interruption_while_writing_leaves_the_old_result(monkeypatch):
     Path("out/a.txt").write_text("before\n")
     monkeypatch.setattr(os, "replace", interrupt)
 
-    assert transcribe("a.wav", "-o", "out") == 130
+    assert transcribe("a.wav", "-o", "out", "--overwrite") == 130
     assert files_in("out") == ["a.txt"]
     assert Path("out/a.txt").read_text() == "before\n"
 
@@ -638,14 +726,13 @@ def test_a_search_that_fails_does_not_stop_the_others(recognizer, monkeypatch, c
     def begin(self, blocks, **options):
         pending = hear(self, blocks, **options)
         if pending.result().text == "two":
-            pending = Future()
-            pending.set_exception(RuntimeError("the search broke"))
+            pending.segments.insert(0, RuntimeError("the search broke"))
         return pending
 
     monkeypatch.setattr(recognizer, "begin", begin)
     assert transcribe(record("a.wav", 2), record("b.wav", 3)) == 1
     shown = capsys.readouterr()
-    assert shown.out == "==> b.wav <==\nthree\n"
+    assert shown.out == "==> a.wav <==\ntwo\n\n==> b.wav <==\nthree\n"  # other segments are not lost
     assert "a.wav: unexpected RuntimeError: the search broke" in shown.err
 
 
@@ -654,8 +741,8 @@ def test_results_keep_their_order_while_searches_are_under_way(recognizer, monke
 
     def begin(self, blocks, **options):
         under_way.append(hear(self, blocks, **options))
-        slow = types.SimpleNamespace(done=lambda: False, result=under_way[-1].result)
-        return slow if len(under_way) == 1 else under_way[-1]
+        under_way[0].is_done = False
+        return under_way[-1]
 
     monkeypatch.setattr(recognizer, "begin", begin)
     paths = [record(f"{i}.wav", 1 + i % 5) for i in range(12)]

@@ -6,13 +6,14 @@ The head of each file imports nothing slow, so that its help answers at once. He
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from asr import arguments, pretrained
-from asr.errors import OutputError
+from asr.errors import OutputError, shown
 
 if TYPE_CHECKING:
     from asr.decoding.decoder import DecoderOptions
@@ -216,14 +217,29 @@ def show_progress(
         TextColumn("{task.fields[heard]:.0f} s{task.fields[channel]}", markup=False),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(label, total=duration, heard=0.0, channel="")
+    # What is printed on standard output belongs there, also while the bar is shown.
+    bar = Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False)
+    with bar as progress, _logging_to(sys.stderr):
+        task = progress.add_task(shown(label), total=duration, heard=0.0, channel="")
 
         def show(n_channels_done: int, seconds: float) -> None:
             channel = f" of channel {n_channels_done + 1}" if n_channels_done else ""
             progress.update(task, completed=seconds, heard=seconds, channel=channel)
 
         yield show
+
+
+@contextmanager
+def _logging_to(stream: TextIO) -> Iterator[None]:
+    """Messages go to a stream for a while, here the one that writes above a bar."""
+    handlers = [each for each in logging.getLogger().handlers if isinstance(each, logging.StreamHandler)]
+    before = [handler.setStream(stream) for handler in handlers]
+    try:
+        yield
+    finally:
+        for handler, previous in zip(handlers, before, strict=True):
+            if previous is not None:
+                handler.setStream(previous)
 
 
 def print_result(text: str) -> None:
