@@ -10,7 +10,7 @@ import contextlib
 import io
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -181,8 +181,7 @@ def _plain_spelling(arguments: list[str], parser: argparse.ArgumentParser) -> li
             plain += [f"./{path}" if path[:1] == "-" != path else path for path in waiting[::-1]]
             break
         if not argument.startswith("--"):
-            if argument[:1] == "-" and argument not in known and os.path.isfile(argument):
-                raise UsageError(f"{argument}: a name that begins like an option; write ./{argument}")
+            _check_dash(argument, known)
             plain.append(argument)
             continue
         name, equals, value = argument.partition("=")
@@ -201,6 +200,15 @@ def _plain_spelling(arguments: list[str], parser: argparse.ArgumentParser) -> li
         if value == "True":
             plain.append(name)
     return plain
+
+
+def _check_dash(argument: str, known: Container[str]) -> None:
+    """Raise UsageError for the name of a file that begins with a dash."""
+    if argument[:1] != "-" or argument in known:
+        return
+    is_like_a_name = argument[1:2].isalpha() and argument[:2] not in known and "." in argument
+    if is_like_a_name or os.path.isfile(argument):
+        raise UsageError(f"{argument}: no such option; for the file of this name write ./{argument}")
 
 
 def _nearest(word: str, known: Iterable[str]) -> str | None:

@@ -62,12 +62,13 @@ def add_decoder_options(parser: argparse.ArgumentParser) -> None:
         "--beam-size",
         type=arguments.count,
         metavar="N",
-        help="hypotheses kept by the search; 1: greedy, the letters as they are heard",
+        help="hypotheses kept by the search; 1: greedy, the letters as they are heard (default: 800)",
     )
     group.add_argument(
         "--hotwords",
         metavar="WORD[:BOOST],...",
-        help="words and phrases to expect, also unheard-of ones, e.g. anneke,new york,kubernetes:8",
+        help="words and phrases to expect, also unheard-of ones, e.g. anneke,new york,kubernetes:8; the"
+        " boost is added to the score (default: 5)",
     )
     group.add_argument("--hotwords-file", metavar="FILE", help="the same, one a line; # begins a comment")
     group.add_argument(
@@ -80,23 +81,39 @@ def add_decoder_options(parser: argparse.ArgumentParser) -> None:
         type=arguments.count,
         default=1,
         metavar="N",
-        help="tell the N likeliest texts of every segment, in json and jsonl",
+        help="tell the N likeliest texts of every segment, in json and jsonl (default: 1)",
     )
-    group.add_argument("--lm-weight", type=float, metavar="W", help="of the language model's logarithms")
+    group.add_argument(
+        "--lm-weight",
+        type=float,
+        metavar="W",
+        help="factor of the language model's log-probabilities (default: as asr lm tune has set it for the"
+        " language model, else 0.92)",
+    )
     group.add_argument(
         "--rnn-share",
         type=arguments.probability,
         metavar="P",
-        help="of the recurrent model, in the mixture with the n-grams",
+        help="share of the recurrent model in the mixture with the n-grams (default: as tuned, else 0.5)",
     )
-    group.add_argument("--word-score", type=float, metavar="S", help="added for each word")
+    group.add_argument(
+        "--word-score",
+        type=float,
+        metavar="S",
+        help="added to the score for each word (default: as tuned, else 0)",
+    )
     group.add_argument(
         "--acoustic-scale",
         type=float,
         metavar="W",
-        help="of the model's logarithms, beside the language model's",
+        help="factor of the acoustic model's log-probabilities (default: the model's own, else 1)",
     )
-    group.add_argument("--prior-weight", type=float, metavar="W", help="of the labels' priors, divided out")
+    group.add_argument(
+        "--prior-weight",
+        type=float,
+        metavar="W",
+        help="factor of the labels' log priors, which are subtracted (default: as tuned, else 0.6)",
+    )
 
 
 def decoder_options(args: argparse.Namespace) -> DecoderOptions:

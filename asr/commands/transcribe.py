@@ -653,6 +653,8 @@ class _Results:
                     self.write(job)
                     continue
                 transcript = self._shifted(job.known())
+                end = transcript.segments[-1].end if transcript.segments else 0.0
+                transcript = replace(transcript, duration=end)
                 if self.follows:
                     self._follow(job)
                 elif transcript.segments:
@@ -660,7 +662,6 @@ class _Results:
             except Exception as error:
                 self.report(job.recording, error)
                 continue
-            end = transcript.segments[-1].end if transcript.segments else 0.0
             logger.warning(
                 "%s: interrupted; %s",
                 job.recording.message_name,
