@@ -72,7 +72,7 @@ class OutputError(AsrError):
 
 
 class DiskFullError(OutputError):
-    """There is no room for a result, so there will be none for the next ones."""
+    """There is no room for a result, nor for the next ones: a full disk, a quota, a read-only file system."""
 
 
 class ExitStatus(IntEnum):

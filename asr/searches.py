@@ -33,7 +33,7 @@ _FEWEST, _MOST = 16, 32
 _MOST_WAITING = 128  # bounds the memory that they take
 _LONGEST_WAIT = 1.0  # seconds that a segment waits for others: results are to come soon
 _SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux
-_MOST_DEATHS = 3  # of processes that search one segment by itself, before it is given up
+_MOST_DEATHS = 3  # of processes that do one thing, before it is given up
 
 _Heard = Sequence[tuple[np.ndarray, float]]  # (frames, labels) and where they begin, in seconds
 _Segments = list[Segment | Exception | None]
@@ -110,18 +110,25 @@ class _Pool:
 
     def _start(self) -> ProcessPoolExecutor:
         from concurrent.futures import ProcessPoolExecutor  # a fortieth of a second to import
+        from concurrent.futures.process import BrokenProcessPool
         from multiprocessing import get_context
 
-        gc.freeze()  # else the first collection in a fork copies every page that holds an object
-        executor = ProcessPoolExecutor(
-            self._n_processes,
-            get_context("fork"),
-            initializer=_begin,
-            initargs=(self._new_decoder, os.getpid()),
-        )
-        executor.submit(int).result()  # all of them begin with the first thing to do
-        gc.unfreeze()
-        return executor
+        for _ in range(_MOST_DEATHS):
+            gc.freeze()  # else the first collection in a fork copies every page that holds an object
+            executor = ProcessPoolExecutor(
+                self._n_processes,
+                get_context("fork"),
+                initializer=_begin,
+                initargs=(self._new_decoder, os.getpid()),
+            )
+            try:
+                executor.submit(int).result()  # all of them begin with the first thing to do
+                return executor
+            except BrokenProcessPool:
+                executor.shutdown(wait=False)
+            finally:
+                gc.unfreeze()
+        raise SearchError("the processes that search are killed at once; is there too little memory?")
 
     def submit(self, heard: _Heard) -> Future[_Segments]:
         from concurrent.futures.process import BrokenProcessPool
