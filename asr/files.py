@@ -61,7 +61,8 @@ def refuse_input(output: Path, inputs: frozenset[tuple[int, int]]) -> None:
 def write_text(path: Path, text: str, *, overwrite: bool) -> None:
     """Write a UTF-8 file that is there completely or not at all, and make its folder if needed.
 
-    Raises FileExistsError if there is such a file, unless it may be overwritten; DiskFullError; OutputError.
+    Raises FileExistsError if there is such a file with another text, unless it may be overwritten;
+    DiskFullError; OutputError.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -77,7 +78,8 @@ def write_text(path: Path, text: str, *, overwrite: bool) -> None:
         finally:
             temporary.unlink(missing_ok=True)
     except FileExistsError:
-        raise
+        if not path.is_file() or path.read_bytes() != text.encode():
+            raise
     except OSError as error:
         kind = DiskFullError if error.errno in _FULL else OutputError
         raise kind(f"{path}: cannot be written ({error.strerror})") from error

@@ -31,7 +31,9 @@ _MOST_PROCESSES = 4  # what the network feeds, on one core, does not keep more o
 # Segments searched at once: fewer take longer each, more wait longer for one another.
 _FEWEST, _MOST = 16, 32
 _MOST_WAITING = 128  # bounds the memory that they take
-_LONGEST_WAIT = 1.0  # seconds that a segment waits for others: results are to come soon
+# Seconds that a segment waits for others, as results are to come soon; longer where nothing else can be
+# done while it is searched.
+_LONGEST_WAIT, _LONGEST_WAIT_HERE = 1.0, 4.0
 _SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux
 _MOST_DEATHS = 3  # of processes that do one thing, before it is given up
 
@@ -194,7 +196,8 @@ class Searcher:
 
     def begin_if_late(self) -> None:
         """Begin what has waited for company long enough, if a process is free."""
-        if self._waiting and time.monotonic() - self._since > _LONGEST_WAIT and self._has_room():
+        longest = _LONGEST_WAIT_HERE if self._pool is None else _LONGEST_WAIT
+        if self._waiting and time.monotonic() - self._since > longest and self._has_room():
             self._begin(_MOST)
 
     def flush(self) -> None:

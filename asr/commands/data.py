@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asr.errors import ExitStatus, ManifestError, UsageError
+from asr.errors import ExitStatus, ManifestError, UsageError, shown
 
 if TYPE_CHECKING:
     from asr.validation import Validation
@@ -77,7 +77,7 @@ def _prepare(args: argparse.Namespace) -> ExitStatus:
             on_progress=on_progress,
         )
     for failure in found.failures:
-        print(f"asr: error: {failure}", file=sys.stderr)
+        print(f"asr: error: {shown(failure)}", file=sys.stderr)
     if not found.utterances:
         raise ManifestError(f"{args.source}: no recording can be used")
     manifests = {output: found.utterances}
