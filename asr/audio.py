@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import secrets
 import select
 import shutil
 import signal
@@ -304,7 +305,7 @@ def write_audio(path: str | Path) -> Iterator[Callable[[Samples], None]]:
     path = Path(path)
     if path.suffix.lower() not in {".wav", ".flac"}:
         raise UsageError(f"{path}: recordings are saved as .wav or .flac; choose such a name")
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(8)}{path.suffix}")
 
     def failed(error: Exception) -> OutputError:
         reason = " ".join(str(error).split())
