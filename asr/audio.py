@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.errors import AudioError, OutputError, UsageError
-from asr.interruption import ended_by_signals
+from asr.interruption import ended_by_signals, is_ignored
 
 Samples = NDArray[np.float32]
 
@@ -152,7 +152,8 @@ def _copy_until_ended(stream: Any, spool: Any) -> None:
         nonlocal deadline
         deadline = time.monotonic() + _GRACE_SECONDS
 
-    with ended_by_signals(stop, [signal.SIGINT]):
+    # In the background of a script Ctrl-C is ignored: it is meant for what is in front.
+    with ended_by_signals(stop, [] if is_ignored(signal.SIGINT) else [signal.SIGINT]):
         # select() wakes up to look at the deadline: a read goes on after a signal that raises nothing.
         while time.monotonic() < deadline:
             if select.select([descriptor], [], [], 0.1)[0]:

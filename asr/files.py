@@ -42,8 +42,8 @@ def readable(path: Path, kind: str, error: type[AsrError]) -> Iterator[None]:
         raise error(f"{path}: not a readable {kind} ({reason})") from None
 
 
-def file_ids(paths: Iterable[str | Path]) -> frozenset[tuple[int, int]]:
-    """What tells files apart whatever they are called; of those that exist."""
+def file_ids(paths: Iterable[str | Path | int]) -> frozenset[tuple[int, int]]:
+    """What tells files apart whatever they are called; of those that exist. An int is a descriptor."""
     found = set()
     for path in paths:
         with suppress(OSError, ValueError):
@@ -113,7 +113,8 @@ def _lock(file: TextIO) -> bool:
 def remove_partial_texts(folder: Path) -> None:
     """Delete what write_text() left in a folder when its process was killed."""
     for leftover in folder.glob(".asr-*.partial"):
-        with suppress(OSError), open(os.open(leftover, os.O_RDONLY | os.O_NOFOLLOW)) as file:
+        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0)
+        with suppress(OSError), open(os.open(leftover, flags)) as file:
             is_old = time.time() - os.fstat(file.fileno()).st_mtime > _YOUNG_SECONDS
             if is_old and _lock(file):
                 leftover.unlink(missing_ok=True)

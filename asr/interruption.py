@@ -27,13 +27,21 @@ def status_of(interruption: KeyboardInterrupt) -> ExitStatus:
 
 @contextmanager
 def termination_raised() -> Iterator[None]:
-    """Requests to terminate raise Terminated in the main thread, so that everything is cleaned up."""
+    """Requests to terminate raise Terminated in the main thread, so that everything is cleaned up.
+
+    Those that are ignored, say by nohup, stay so.
+    """
 
     def handle(number: int, frame: object) -> None:
         raise Terminated(_STATUSES[signal.Signals(number).name])
 
-    with _handled(handle, [signal.Signals[name] for name in _STATUSES if hasattr(signal, name)]):
+    signals = [signal.Signals[name] for name in _STATUSES if hasattr(signal, name)]
+    with _handled(handle, [number for number in signals if not is_ignored(number)]):
         yield
+
+
+def is_ignored(number: signal.Signals) -> bool:
+    return signal.getsignal(number) == signal.SIG_IGN
 
 
 @contextmanager
@@ -55,12 +63,11 @@ def ended_by_signals(
 
 @contextmanager
 def _handled(handle: Callable[[int, object], None], signals: Sequence[signal.Signals]) -> Iterator[None]:
-    """Signals that are ignored, say by nohup, stay so. Other threads than the main one handle none."""
+    """Other threads than the main one handle no signals."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    heeded = [number for number in signals if signal.getsignal(number) != signal.SIG_IGN]
-    before = {number: signal.signal(number, handle) for number in heeded}
+    before = {number: signal.signal(number, handle) for number in signals}
     try:
         yield
     finally:

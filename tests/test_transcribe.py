@@ -667,6 +667,21 @@ def test_no_result_is_written_over_a_recording(capsys):
     assert Path("talk.txt").read_bytes() == Path("a.wav").read_bytes()
 
 
+def test_no_result_is_written_over_the_file_that_is_standard_input(capsys, monkeypatch):
+    content = Path(record("a.wav", 1)).read_bytes()
+    Path("stdin.txt").write_bytes(content)
+    give_stdin(monkeypatch, content)
+    before = os.dup(0)
+    with open("stdin.txt", "rb") as redirected:
+        os.dup2(redirected.fileno(), 0)
+    try:
+        assert transcribe("-", "-o", ".", "--overwrite") == 1
+    finally:
+        os.dup2(before, 0)
+        os.close(before)
+    assert Path("stdin.txt").read_bytes() == content
+
+
 def test_a_result_that_another_run_writes_meanwhile_stays(capsys, recognizer, monkeypatch):
     hear = recognizer.transcribe_blocks
 

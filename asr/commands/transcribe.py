@@ -272,7 +272,8 @@ def _work(
     if args.output_dir is None:
         return [(recording, dict.fromkeys(formats)) for recording in recordings]
     options = (args.hotwords_file, args.grammar, args.lm, args.rnn_lm, args.model)
-    inputs = file_ids([*(r.path for r in recordings if r.path), *filter(None, options)])
+    standard_input = 0  # may be a file
+    inputs = file_ids([*(r.path or standard_input for r in recordings), *filter(None, options)])
     work: list[tuple[_Recording, dict[str, Path | None]]] = []
     for recording, stem in zip(recordings, _stems(recordings), strict=True):
         targets = {format: args.output_dir / f"{stem}.{format}" for format in formats}
