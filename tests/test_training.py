@@ -212,7 +212,7 @@ def test_a_run_resumed_after_kill_9_equals_one_that_was_not_killed(
     resumed = asr("train", path, *overrides, "--device", "cpu", "--threads", "1")
     assert resumed.returncode == 0, resumed.stderr
     assert resumed.stdout == f"{killed}/run/best.safetensors\n"
-    assert resumed.stderr == f"resuming {killed}/run at update 40\n"
+    assert resumed.stderr.startswith(f"resuming {killed}/run at update 40\n")
 
     states = [torch.load(f / "run" / "last.pt", weights_only=True) for f in (whole, killed)]
     for state in states:

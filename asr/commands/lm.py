@@ -106,6 +106,12 @@ def add_parser(subparsers: Any) -> None:
     train.add_argument(
         "--epochs", type=float, default=5.0, metavar="X", help="passes over the text (default: 5)"
     )
+    train.add_argument(
+        "--mixed-precision",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="compute in bfloat16 where the processor has it (default: yes)",
+    )
     tune = parser.add_argument_group("tune")
     add_model_options(tune)
     tune.add_argument("--corpus", metavar="NAME", help="only the rows of this corpus")
@@ -176,7 +182,13 @@ def _train(args: argparse.Namespace) -> ExitStatus:
             file=sys.stderr,
         )
 
-    model = train(sentences, options, Path(f"{args.output}.unfinished"), None if args.quiet else show)
+    model = train(
+        sentences,
+        options,
+        Path(f"{args.output}.unfinished"),
+        None if args.quiet else show,
+        mixed_precision=args.mixed_precision,
+    )
     model.info["sources"] = [Path(path).name for path in args.inputs]
     recurrent.save(model, args.output)
     print(args.output)

@@ -40,6 +40,7 @@ from asr.training.distributed import Group, choose_device
 from asr.training.finetuning import copy_weights, learning_rate_factors
 from asr.training.loss import REMEDY, Batch, ctc_loss, likely_fault, names_of
 from asr.training.metrics import Metrics
+from asr.training.precision import autocast
 from asr.training.teacher import distillation_loss, posteriors
 
 MOST_FAULTS = 3  # batches in a row without a loss that end a run
@@ -166,7 +167,13 @@ class Trainer:
         for name in self.config.taught_outputs:
             if teacher.labels.get(name) != self.labels[name]:
                 raise CheckpointError(f"{self.config.data.teacher}: the teacher has other {name}, or none")
-        self.lessons = posteriors(teacher, self.training_set.frames, self.folder / "cache", self.group)
+        self.lessons = posteriors(
+            teacher,
+            self.training_set.frames,
+            self.folder / "cache",
+            self.group,
+            mixed_precision=self.config.training.mixed_precision,
+        )
 
     def _keep_usable(self, whole: Dataset) -> Dataset:
         kept = [
@@ -378,9 +385,7 @@ class Trainer:
             logger.warning("update %d: batch skipped: %s", self.update, faults)
 
     def _autocast(self) -> torch.autocast:
-        # CUDA's autocast runs LSTMs in float16 whatever it is asked for; the CPU knows bfloat16.
-        dtype = torch.float16 if self.device.type == "cuda" else torch.bfloat16
-        return torch.autocast(self.device.type, dtype, enabled=self.config.training.mixed_precision)
+        return autocast(self.device, wanted=self.config.training.mixed_precision)
 
     @torch.no_grad()
     def _average_weights(self) -> None:
