@@ -84,7 +84,7 @@ def test_without_tensorboard_and_matplotlib_the_metrics_are_still_written(
             metrics.draw()
     assert len(metrics.path.read_text().splitlines()) == 4
     assert [record.message for record in caplog.records] == [
-        "no curves.png: matplotlib is not installed (pip install 'asr[train]')"
+        "no curves.png: matplotlib is not installed; pip install 'asr-offline[train]' adds it"
     ]
     assert {path.name for path in tmp_path.iterdir()} == {"metrics.jsonl"}
 
