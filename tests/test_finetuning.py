@@ -76,6 +76,17 @@ def test_the_shape_is_that_of_the_model_begun_with_unless_the_configuration_says
     assert shape.n_hidden == 24 and shape.middle_outputs == ("phones",) and shape.dropout == 0.3
 
 
+def test_the_model_begun_with_is_validated_before_the_first_update(
+    corpus: Path, tmp_path: Path, base: Path
+) -> None:
+    trainer = Trainer(run_config(tmp_path, corpus, "training.max_updates=2"), torch.device("cpu"))
+    trainer.start_from(checkpoint.load(base))
+    trainer.prepare()
+    trainer.train()
+    first, *later = [entry for entry in metrics(tmp_path) if entry["event"] == "validation"]
+    assert first["update"] == 0 and first["word_error"] < 0.2 and [entry["update"] for entry in later] == [2]
+
+
 def test_a_run_already_begun_goes_on_with_its_own_weights(
     corpus: Path, tmp_path: Path, base: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -124,6 +124,14 @@ def test_updates_that_a_killed_run_did_again_count_once(tmp_path: Path, board: l
     ]
 
 
+def test_a_short_run_has_no_empty_panels(tmp_path: Path) -> None:
+    metrics = Metrics(tmp_path)
+    metrics.write("validation", 3, epoch=0, word_error=0.5)
+    metrics.draw()
+    height, width, _ = matplotlib.image.imread(tmp_path / "curves.png").shape
+    assert width < 1.5 * height
+
+
 def test_a_run_without_any_number_yet_can_be_drawn(tmp_path: Path) -> None:
     metrics = Metrics(tmp_path)
     metrics.write("data", 0, utterances=3)
