@@ -64,6 +64,10 @@ def _run_reporting_errors(arguments: list[str]) -> int:
         if not arguments:
             _overview_parser().print_help(sys.stderr)
             return ExitStatus.USAGE
+        if arguments[0] == "recipe":
+            from asr.commands import recipe
+
+            return recipe.run(arguments[1:])
         if arguments[0] not in VERBS:
             return _overview(arguments[0])
         module: Any = import_module(f"asr.commands.{arguments[0]}")
@@ -131,7 +135,8 @@ def _overview_parser() -> _Parser:
     parser = _Parser(
         prog="asr",
         description="Offline English speech recognition.",
-        epilog="asr VERB --help lists the options of a verb.",
+        epilog="asr VERB --help lists the options of a verb. In a clone, asr recipe NAME runs a script of "
+        "recipes/.",
     )
     _add_version(parser)
     verbs = parser.add_subparsers(metavar="VERB", title="verbs")

@@ -281,7 +281,10 @@ def _why_no_device() -> str:
     captures = glob.glob("/dev/snd/pcm*c")
     if captures and not any(os.access(path, os.R_OK | os.W_OK) for path in captures):
         return "microphone: no permission to use the sound devices; add yourself to the group audio"
-    return "microphone: no input found; plug one in, or start the sound server (PulseAudio or PipeWire)"
+    return (
+        "microphone: no input found; plug one in, start the sound server, or install ALSA's way to it "
+        "(Debian: libasound2-plugins for PulseAudio, pipewire-alsa for PipeWire)"
+    )
 
 
 def _sounddevice() -> Any:
