@@ -35,7 +35,10 @@ def base(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 # --- beginning with another model -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("changes", [(), ("model.self_conditioning=true",)])
+@pytest.mark.parametrize(
+    "changes",
+    [(), ("model.self_conditioning=true",), ("model.n_layers=3",), ("model.n_layers=4",)],
+)
 def test_a_model_begun_from_another_knows_at_once_what_that_one_knew(
     corpus: Path, tmp_path: Path, base: Path, changes: tuple[str, ...]
 ) -> None:

@@ -232,6 +232,8 @@ class Trainer:
                     self._strength(),
                     self.config.features.floor,
                     self.noises,
+                    self.training_set.frames.__getitem__,
+                    len(self.training_set),
                 )
             items.append(self.front_end.normalize(frames).nan_to_num(nan=0.0))
         return Batch(
