@@ -264,7 +264,7 @@ def _reason(error: Exception, rate: int) -> str:
     code = _code(error)
     host_error = error.args[2][1] if len(error.args) > 2 else 0
     if code == _INVALID_SAMPLE_RATE:
-        return f"does not record at {rate} Hz; leave out --samplerate"
+        return f"does not record at {rate} Hz; leave out --sample-rate"
     if code == _INVALID_CHANNEL_COUNT:
         return "does not record so few or so many channels; try another --channels"
     if code == _DEVICE_UNAVAILABLE or -host_error == errno.EBUSY:

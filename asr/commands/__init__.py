@@ -8,8 +8,9 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, TextIO
 
 from asr import arguments, pretrained
@@ -43,7 +44,8 @@ def add_engine_option(parser: argparse.ArgumentParser | argparse._ArgumentGroup)
     )
 
 
-def add_decoder_options(parser: argparse.ArgumentParser) -> None:
+def add_decoder_options(parser: argparse.ArgumentParser, *, leaves_out: Sequence[str] = ()) -> None:
+    """leaves_out: of grammar and nbest, what would make no sense for the verb; it has no such option."""
     group = parser.add_argument_group("decoding")
     group.add_argument(
         "--lm",
@@ -71,18 +73,24 @@ def add_decoder_options(parser: argparse.ArgumentParser) -> None:
         " boost is added to the score (default: 5)",
     )
     group.add_argument("--hotwords-file", metavar="FILE", help="the same, one a line; # begins a comment")
-    group.add_argument(
-        "--grammar",
-        metavar="FILE",
-        help="the only phrases that may be said, one a line or in JSGF; other speech gives no text",
-    )
-    group.add_argument(
-        "--nbest",
-        type=arguments.count,
-        default=1,
-        metavar="N",
-        help="tell the N likeliest texts of every segment, in json and jsonl (default: 1)",
-    )
+    if "grammar" in leaves_out:
+        parser.set_defaults(grammar=None)
+    else:
+        group.add_argument(
+            "--grammar",
+            metavar="FILE",
+            help="the only phrases that may be said, one a line or in JSGF; other speech gives no text",
+        )
+    if "nbest" in leaves_out:
+        parser.set_defaults(nbest=1)
+    else:
+        group.add_argument(
+            "--nbest",
+            type=arguments.count,
+            default=1,
+            metavar="N",
+            help="tell the N likeliest texts of every segment, in json and jsonl (default: 1)",
+        )
     group.add_argument(
         "--lm-weight",
         type=float,
@@ -208,6 +216,40 @@ def load_stream(
     )
     second_pass = recognizer.beside(args.second_model, engine=engine) if _has_second_pass(args) else None
     return Stream(recognizer, config or StreamConfig(), second_pass=second_pass)
+
+
+def add_endpoint_options(parser: argparse.ArgumentParser) -> None:
+    endpoint = parser.add_argument_group("end of a sentence")
+    endpoint.add_argument(
+        "--endpoint-mode",
+        choices=("default", "short", "long", "very-long"),
+        default="default",
+        help="how long a pause may be; the three rules refine it",
+    )
+    for rule, meaning in (
+        ("rule1-min-trailing-silence", "seconds without any word"),
+        ("rule2-min-trailing-silence", "seconds without a word after the last one"),
+        ("rule3-min-utterance-length", "seconds that a sentence may last"),
+    ):
+        endpoint.add_argument(f"--{rule}", type=arguments.positive_seconds, metavar="SECONDS", help=meaning)
+    endpoint.add_argument(
+        "--pre-roll",
+        type=arguments.seconds,
+        default=1.0,
+        metavar="SECONDS",
+        help="sound from before speech was noticed that is heard with it (default: 1)",
+    )
+
+
+def stream_config(args: argparse.Namespace) -> StreamConfig:
+    """What the user chose among add_endpoint_options()."""
+    from asr.segment import ENDPOINT_MODES
+    from asr.streaming import StreamConfig
+
+    rules = {
+        name: value for name, value in vars(args).items() if name.startswith("rule") and value is not None
+    }
+    return StreamConfig(replace(ENDPOINT_MODES[args.endpoint_mode], **rules), args.pre_roll)
 
 
 def _has_second_pass(args: argparse.Namespace) -> bool:

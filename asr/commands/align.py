@@ -46,7 +46,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="instead of standard output")
     parser.add_argument("--level", choices=("words", "characters"), default="words", help="(default: words)")
     add_model_options(parser)
-    add_decoder_options(parser)
+    add_decoder_options(parser, leaves_out=["grammar", "nbest"])
 
 
 def run(args: argparse.Namespace) -> ExitStatus:
@@ -55,8 +55,6 @@ def run(args: argparse.Namespace) -> ExitStatus:
         raise UsageError(
             f"--level characters: {args.output_format} has whole words; choose json, ctm or textgrid"
         )
-    if args.grammar:
-        raise UsageError("--grammar: a text is aligned to free speech; leave it out")
     text = _read(args.text)
     check_model(args.model, device=args.device)
 
