@@ -221,20 +221,21 @@ class Screen:
 
 
 @pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
-    """Makes a display on a terminal of 30 columns, whose two outputs are shown together."""
-    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((30, 10)))
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Makes a display on a terminal of 40 columns, whose two outputs are shown together."""
+    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((40, 10)))
     both = io.StringIO()
     both.isatty = lambda: True  # type: ignore[method-assign]
-    monkeypatch.setattr(sys, "stdout", both)
-    monkeypatch.setattr(sys, "stderr", both)
 
     def make(*options: str) -> tuple[Any, Callable[[], list[str]]]:
         parser = argparse.ArgumentParser()
         listen.add_parser(parser.add_subparsers())
         args = parser.parse_args(["listen", *options])
         args.quiet = False
-        return listen._Display(args), lambda: Screen(both.getvalue(), 30).rows
+        # Not sooner: pytest sets them anew between a fixture and its test.
+        monkeypatch.setattr(sys, "stdout", both)
+        monkeypatch.setattr(sys, "stderr", both)
+        return listen._Display(args), lambda: Screen(both.getvalue(), 40).rows
 
     return make
 
