@@ -198,7 +198,7 @@ def test_words_under_way_are_shown_in_place_on_a_terminal(
     *updates, last = shown.split("\r\x1b[J")
     assert len(updates) > 5 and not any("\n" in update for update in updates)
     assert re.match(r"\n\d.*s of audio", last)  # the report, on a line that is clean
-    assert any(update.startswith("the room \x1b[2m") for update in updates)
+    assert any(update.startswith("the room\x1b[2m ") for update in updates)
 
 
 class Screen:
