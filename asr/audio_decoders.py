@@ -56,6 +56,7 @@ _DTYPES = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl"
 _UNREADABLE = "not a sound or video file, or damaged; convert it to WAV or FLAC"
 _REASONS = {
     "unreadable": _UNREADABLE,
+    "gone": "no such file; check the path",
     "no sound": "no audio stream found; is this a video without sound?",
     "no samples": "no samples in it; was the recording stopped before it began?",
     "memory": "needs more memory than sound can need: damaged; copy or record it again",
@@ -307,8 +308,10 @@ class _FFmpegDecoder:
         self.is_float = self._about["codec"].startswith(("pcm_f32", "pcm_f64"))
         self._promised: float | None = self._about["promised"]
         self.seconds: float | None = self._about["duration"]
-        if self._about["format"] == "mp3" and not _has_frame_count(path):
-            self._promised = None  # an estimate by the bit rate
+        if self._about["format"] == "mp3":  # where FFmpeg guesses by the bit rate
+            self._promised = _promised_of_mp3(path, self.sample_rate)
+        if self._about["is_joined"]:
+            self._promised = None
         tracks: list[str] = self._about["tracks"]
         if track is None and len(tracks) > 1:
             chosen = self._about["track"]
@@ -377,7 +380,9 @@ class _FFmpegDecoder:
                 self._faults.cut_off = (self._seconds, self._promised)
                 return
             if message["kind"] == "end":
-                if self._promised is not None and self._promised - self._seconds > _CUT_OFF_SECONDS:
+                if self._faults.lost and self._faults.lost[-1][0] >= self._seconds:
+                    self._faults.cut_off = (self._seconds, self._promised)
+                elif self._promised is not None and self._promised - self._seconds > _CUT_OFF_SECONDS:
                     self._faults.cut_off = (self._seconds, self._promised)
                 elif self._about["format"] == "ogg" and _is_last_page_cut(self._path):
                     self._faults.cut_off = (self._seconds, None)
@@ -389,19 +394,21 @@ class _FFmpegDecoder:
 
         Sound that begins after the picture, or pauses, must not shift the times of later words.
         """
-        first = self._first["frames"][0][0]
-        origin = self._about["origin"]
-        if origin is None:
-            origin = first or 0.0
-        self._seconds = first - origin if self._about["sought"] else 0.0
+        self._seconds = self._first["frames"][0][0] if self._about["sought"] else 0.0
         self._base, self._n_given = round(self._seconds * self.rate), 0
+        origin = 0.0  # of the time stamps
         has_own_stamps = bool(_STAMPED & set(self._about["format"].split(",")))
         silence_left = _MOST_GAP_SECONDS
-        is_after_fault = False
+        # Raw FLAC numbers its frames: every gap is a fault. Elsewhere stamps jitter.
+        shortest = 0.001 if self._about["format"] == "flac" else _GAP_SECONDS
+        is_after_fault = is_restart = False
         for message, payload in self._messages():
             if message["kind"] == "lost":
                 self._faults.lose(self._seconds, self._seconds)
                 is_after_fault = True
+                continue
+            if message["kind"] == "restart":
+                is_restart = True
                 continue
             rate, n_channels = message["rate"], message["channels"]
             sound = _as_frames(message, payload)
@@ -410,24 +417,27 @@ class _FFmpegDecoder:
                 message["frames"] = [(None, n_samples) for _, n_samples in message["frames"]]
             for time_stamp, n_samples in message["frames"]:
                 if time_stamp is not None:
+                    if is_restart:
+                        origin = time_stamp - self._seconds
                     gap = time_stamp - origin - self._seconds
                     if gap < -_GAP_SECONDS or gap > min(_LONGEST_GAP_SECONDS, silence_left):
                         # A chained stream begins at 0 again; a jump of hours is damage or a trap.
                         origin = time_stamp - self._seconds
                         if gap > 0:
+                            self._promised = None
                             self.notes.append(
                                 f"{self._name}: its time stamps jump by {gap:.0f} s at"
                                 f" {self._seconds:.2f} s; heard without a pause there"
                             )
-                    elif gap > (0.001 if is_after_fault else _GAP_SECONDS):
+                    elif gap > (0.001 if is_after_fault else shortest):
                         n_missing = round(gap * rate)
                         gap = n_missing / rate
                         silence_left -= gap
-                        if is_after_fault:
+                        if is_after_fault or shortest < _GAP_SECONDS:
                             self._faults.lose(self._seconds, self._seconds + gap)
                         self._seconds += gap
                         yield from _silence(n_missing, rate, n_channels)
-                is_after_fault = False
+                is_after_fault = is_restart = False
                 yield rate, sound[done : done + n_samples]
                 done += n_samples
                 self._seconds += n_samples / rate
@@ -492,16 +502,23 @@ def _one_rate(pieces: Iterator[tuple[int, Frames]], rate: int) -> Iterator[Frame
         n_held += len(frames)
 
 
-def _has_frame_count(path: Path) -> bool:
-    """Whether the first frame of an MP3 file tells how many there are."""
+def _promised_of_mp3(path: Path, rate: int) -> float | None:
+    """Seconds by the number of frames that the first frame of an MP3 file tells, if it does."""
     with open(path, "rb") as file:
         head = file.read(10)
         while head[:3] == b"ID3" and len(head) == 10:
             size = sum((byte & 127) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))
             file.seek(size, os.SEEK_CUR)
             head = file.read(10)
-        first = head + file.read(400)
-    return any(name in first for name in (b"Xing", b"Info", b"VBRI"))
+        first = head + file.read(100)
+    if len(first) < 110 or first[0] != 0xFF:
+        return None
+    samples = 1152 if first[1] >> 3 & 3 == 3 else 576
+    for name, place in ((b"Xing", 8), (b"Info", 8), (b"VBRI", 14)):
+        at = first.find(name)
+        if at >= 0 and (name == b"VBRI" or first[at + 7] & 1):
+            return int.from_bytes(first[at + place : at + place + 4], "big") * samples / rate
+    return None
 
 
 def _is_last_page_cut(path: Path) -> bool:

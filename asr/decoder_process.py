@@ -10,14 +10,17 @@ the answer early. An answer is a sequence of messages, each of two lengths, JSON
 opened   about the container and its tracks; the track's sound follows
 sound    consecutive frames of one rate, format and number of channels: [time or null, samples] of
          each in JSON, the samples of each plane of each frame as bytes
-lost     what could not be decoded: its time, if known
+lost     here is something that could not be decoded
+restart  the times of what follows do not continue those before
 failed   why nothing can be decoded
 end      of the answer; for_good: and of this process, which must not go on
 """
 
 from __future__ import annotations
 
+import io
 import json
+import mmap
 import os
 import select
 import signal
@@ -29,6 +32,9 @@ from typing import Any
 _MEMORY = 1 << 30  # bytes beyond what the process has when it begins; no sound needs a tenth
 _BYTES_PER_MESSAGE = 1 << 16
 _MOST_FAULTS_IN_A_ROW = 200  # of a demuxer that goes on after a fault
+_MOST_LINKS = 10_000
+# Tags that stand between the frames of joined MP3 files
+_TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICSBEGIN")
 _PREROLL_SECONDS = 0.5  # AAC and Opus need some packets before their output is right after a seek
 # An index and trustworthy time stamps; in other formats a seek is a guess by the bit rate.
 _SEEKABLE = frozenset({"mov", "mp4", "matroska", "webm"})
@@ -113,6 +119,55 @@ def _send(descriptor: int, message: dict[str, Any], payload: bytes = b"") -> Non
         content = content[os.write(descriptor, content) :]
 
 
+class _Part(io.RawIOBase):
+    """A part of an open file, as a file."""
+
+    def __init__(self, descriptor: int, start: int, end: int) -> None:
+        super().__init__()
+        self._descriptor, self._start, self._end, self._at = descriptor, start, end, start
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        content = os.pread(self._descriptor, min(len(buffer), max(0, self._end - self._at)), self._at)
+        self._at += len(content)
+        buffer[: len(content)] = content
+        return len(content)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: self._start, os.SEEK_CUR: self._at, os.SEEK_END: self._end}[whence]
+        self._at = max(self._start, base + offset)
+        return self.tell()
+
+    def tell(self) -> int:
+        return self._at - self._start
+
+
+def _links(descriptor: int) -> list[tuple[int, int]]:
+    """Where each of the FLAC or Ogg streams lies that are joined in a file; else the file as a whole.
+
+    Each has headers of its own, perhaps for another sample rate, and FFmpeg takes the first for all.
+    """
+    size = os.fstat(descriptor).st_size
+    starts = [0]
+    if os.pread(descriptor, 4, 0) in (b"fLaC", b"OggS"):
+        with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as content:
+            is_ogg = content[:4] == b"OggS"
+            mark = b"OggS\0\x02" if is_ogg else b"fLaC\0\0\0\x22"
+            at = content.find(mark, 1)
+            while at >= 0 and len(starts) < _MOST_LINKS:
+                # The streams that an Ogg file holds side by side begin one after the other, too.
+                before = content.rfind(b"OggS\0", 0, at) if is_ogg else 0
+                if not is_ogg or not content[before + 5] & 2:
+                    starts.append(at)
+                at = content.find(mark, at + 1)
+    return list(zip(starts, [*starts[1:], size], strict=True))
+
+
 class _Answer:
     """The sound of one track of one file."""
 
@@ -126,10 +181,14 @@ class _Answer:
         self._planes: list[bytes] = []
         self._n_bytes = 0
         self._kept: list[Any] = []
+        self._file: int | None = None
+        self._container: Any = None
 
     def give(self) -> None:
         try:
-            self._open()
+            self._file = os.open(os.fsencode(self._path), os.O_RDONLY | os.O_CLOEXEC)
+            self._links = _links(self._file)
+            self._open(0)
             frames = self._frames_from_start()
             first = next(frames)
             message = self._description()
@@ -146,20 +205,21 @@ class _Answer:
             self._fail(str(error))
         except MemoryError:
             self._fail("memory")
+        except FileNotFoundError:
+            self._fail("gone")
         except Exception:  # PyAV meets things in damaged files that it does not expect
             self._fail("unreadable")
         _send(self._descriptor, {"kind": "end", "for_good": bool(self._kept)})
         if self._kept:
             os._exit(0)  # closing the container would free them once more
-        container = getattr(self, "_container", None)
-        if container is not None:
-            container.close()
-            self._file.close()
+        self._container = None
+        if self._file is not None:
+            os.close(self._file)
 
     def _fail(self, reason: str) -> None:
         _send(self._descriptor, {"kind": "failed", "reason": reason})
 
-    def _open(self) -> None:
+    def _open(self, link: int) -> None:
         import av
 
         names = {name for names in av.formats_available for name in names.split(",")}
@@ -171,8 +231,9 @@ class _Answer:
             ),
         }
         try:
-            self._file = open(os.fsencode(self._path), "rb", buffering=0)
-            self._container = av.open(self._file, options=options, metadata_errors="ignore")
+            assert self._file is not None
+            part = _Part(self._file, *self._links[link])
+            self._container = av.open(part, options=options, metadata_errors="ignore")
         except MemoryError:
             raise
         except Exception as error:
@@ -183,8 +244,8 @@ class _Answer:
         if self._track is None:
             defaults = [n for n, track in enumerate(tracks) if _is_default(track)]
             self._number = defaults[0] if defaults else 0
-        elif self._track <= len(tracks):
-            self._number = self._track - 1
+        elif self._track <= len(tracks) or link:
+            self._number = min(self._track, len(tracks)) - 1
         else:
             raise _Failed(f"tracks {len(tracks)}")
         self._stream = tracks[self._number]
@@ -195,7 +256,8 @@ class _Answer:
         context.thread_count = 1
         if context.name == "flac":  # else a damaged frame becomes noise
             context.options = {"err_detect": "crccheck+explode"}
-        self._origin = self._container.start_time
+        start = self._container.start_time
+        self._origin = None if start is None else start / av.time_base
 
     def _description(self) -> dict[str, Any]:
         import av
@@ -217,8 +279,8 @@ class _Answer:
             "codec": stream.codec_context.name,
             "duration": promised if promised is not None else duration,
             "promised": promised,
-            "origin": None if self._origin is None else self._origin / av.time_base,
             "sought": self._sought,
+            "is_joined": len(self._links) > 1,
             "track": self._number + 1,
             "tracks": [
                 " ".join(filter(None, (track.language, track.metadata.get("title"))))
@@ -234,7 +296,7 @@ class _Answer:
         target = self._start - _PREROLL_SECONDS
         names = set(self._container.format.name.split(","))
         if target > _PREROLL_SECONDS and names & _SEEKABLE:
-            origin = 0.0 if self._origin is None else self._origin / av.time_base
+            origin = self._origin or 0.0
             try:
                 self._container.seek(round((target + origin) * av.time_base), backward=True)
                 frames = self._decoded()
@@ -248,23 +310,30 @@ class _Answer:
                         return
             except av.error.FFmpegError:
                 pass
-            self._container.close()  # a file without a usable index: decode from the beginning
-            self._file.close()
-            self._open()
-        frames = self._decoded()
-        lost = []
-        for item in frames:
-            if not isinstance(item, dict):
-                yield item
-                yield from lost
-                yield from frames
-                return
-            lost.append(item)
-        if lost:
+            self._open(0)  # a file without a usable index: decode from the beginning
+        lost: list[dict[str, str]] = []
+        n_sounds = 0
+        for link in range(len(self._links)):
+            if link:
+                try:
+                    self._open(link)
+                except _Failed:
+                    yield {"kind": "lost"}
+                    continue
+                yield {"kind": "restart"}
+            for item in self._decoded():
+                if n_sounds or not isinstance(item, dict):
+                    n_sounds += 1
+                    yield item
+                else:
+                    lost.append(item)  # before the first sound, which tells what the file is
+                if n_sounds == 1:
+                    yield from lost
+        if lost and not n_sounds:
             raise _Failed("unreadable")
 
     def _decoded(self) -> Iterator[Any]:
-        """Frames, and {"time": ...} of every packet that is none: a player goes on after it, too."""
+        """Frames, and a message for each packet that is none: a player goes on after it, too."""
         import av
 
         n_faults = 0
@@ -279,8 +348,8 @@ class _Answer:
                     except MemoryError:
                         raise
                     except Exception:
-                        time = None if packet.pts is None else float(packet.pts * packet.time_base)
-                        yield {"time": time, "bytes": packet.size}
+                        is_tag = bytes(packet).startswith(_TAGS)
+                        yield {"kind": "restart" if is_tag else "lost"}
                         continue
                     yield from frames
                 return
@@ -292,12 +361,12 @@ class _Answer:
                 continue  # a packet of a track that begins in mid-file, which PyAV does not know
             except Exception:
                 n_faults += 1
-                yield {"time": None, "bytes": 0}
+                yield {"kind": "lost"}
 
     def _take(self, item: Any) -> None:
         if isinstance(item, dict):
             self._flush()
-            _send(self._descriptor, {"kind": "lost", **item})
+            _send(self._descriptor, item)
             return
         layout = item.layout
         n_channels = layout.nb_channels
@@ -313,13 +382,16 @@ class _Answer:
         except IndexError:
             planes = []
         if len(planes) != (n_channels if is_planar else 1) or any(len(p) != size for p in planes):
-            self._take({"time": item.time, "bytes": 0})
+            self._take({"kind": "lost"})
             return
         kind = [item.sample_rate, n_channels, name]
         if kind != self._kind or self._n_bytes >= _BYTES_PER_MESSAGE:
             self._flush()
             self._kind = kind
-        self._frames.append((item.time, item.samples))
+        if self._origin is None:
+            self._origin = item.time
+        time = None if item.time is None else item.time - (self._origin or 0.0)
+        self._frames.append((time, item.samples))
         self._planes += planes
         self._n_bytes += size * len(planes)
 
