@@ -49,6 +49,7 @@ HIGHEST_SAMPLE_RATE = 768_000  # of PCM hardware; a header that claims more is d
 
 _GRACE_SECONDS = 0.5  # for what a recorder writes after Ctrl-C, which reaches it too
 _VALUES_AT_ONCE = 1 << 19  # samples x channels at once
+_LARGEST_WAV = 0xFFFF_FFF0  # bytes whose number fits into the header of a WAV
 _CLEARLY = 4.0  # times the power: how much more is left of a difference of channels than of their sum
 _PIECES_TO_SEE_SCALE = 10  # seconds after which floats are known to be in the range of integers
 _LEAST_INTEGER_PEAK = 32.0  # 30 dB above full scale, or 60 dB below that of 16 bits
@@ -90,12 +91,25 @@ def find_audio(directory: str | Path, recursive: bool = False) -> list[Path]:
     for folder, folders, files in os.walk(directory):
         folders[:] = [name for name in folders if recursive and not name.startswith(".")]
         found += [
-            Path(folder, name) for name in files if is_audio_path(name) and not name.startswith(".")
+            Path(folder, name)
+            for name in files
+            if is_audio_path(name) and not name.startswith(".") and not _is_text(Path(folder, name))
         ]
     if not found:
         remedy = "check the path" if recursive else "add --recursive to look into its folders too"
         raise AudioError(f"{directory}: no audio files in this directory; {remedy}")
     return sorted(found)
+
+
+def _is_text(path: Path) -> bool:
+    """Whether a .ts file holds a program or a translation instead of an MPEG transport stream."""
+    if path.suffix.lower() != ".ts":
+        return False
+    try:
+        with open(path, "rb") as file:
+            return file.read(1) != b"\x47"
+    except OSError:
+        return False  # opening it will tell the reason
 
 
 @contextmanager
@@ -397,7 +411,21 @@ def write_audio(path: str | Path) -> Iterator[Callable[[Samples], None]]:
         with file:
             yield append
     finally:
+        if path.suffix.lower() == ".wav" and temporary.stat().st_size > _LARGEST_WAV:
+            _leave_length_open(temporary)
         os.replace(temporary, path)
+
+
+def _leave_length_open(path: Path) -> None:
+    """Say in the header of a WAV, as programs do that write into a pipe, that it goes on to its end.
+
+    libsndfile writes what is left of a length that does not fit, and readers would believe it.
+    """
+    with open(path, "r+b") as file:
+        at = file.read(4096).index(b"data") + 4
+        for place in (4, at):
+            file.seek(place)
+            file.write(b"\xff" * 4)
 
 
 def _channel_index(channels: str | int) -> int | None:

@@ -565,6 +565,17 @@ def test_what_was_recorded_before_an_error_is_kept(tmp_path: Path) -> None:
     assert len(read_audio(tmp_path / "kept.wav")) == SAMPLE_RATE
 
 
+def test_a_wav_beyond_the_length_that_its_header_can_hold_is_read_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audio, "_LARGEST_WAV", 20_000)
+    with write_audio(tmp_path / "long.wav") as append:
+        append(chirp(1, SAMPLE_RATE))
+    content = (tmp_path / "long.wav").read_bytes()
+    assert content[4:8] == content[40:44] == b"\xff" * 4
+    np.testing.assert_allclose(read_audio(tmp_path / "long.wav"), chirp(1, SAMPLE_RATE), atol=1 / 32768)
+
+
 def test_other_kinds_of_files_and_other_places_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"\.wav or \.flac"), write_audio(tmp_path / "kept.mp3"):
         pass
