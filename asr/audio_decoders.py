@@ -20,7 +20,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
@@ -194,8 +194,8 @@ def _plain_length(path: Path) -> int | None:
             file.seek(length & 1, os.SEEK_CUR)
         if not block_size or file.tell() >= size:
             return None
-        # A recorder that was cut off leaves 0: FFmpeg reads what follows.
-        if length == 0:
+        # A recorder that was cut off leaves 0, and libsndfile stops at 4 GiB: FFmpeg reads what follows.
+        if length == 0 or size - file.tell() > 0xFFFF_FFFF and head[:4] == b"RIFF":
             return None
         # Who writes into a pipe does not know the length and promises nearly all there can be.
         return -1 if length >= 0x7FFF_0000 else length // block_size
@@ -317,8 +317,8 @@ class _FFmpegDecoder:
             chosen = self._about["track"]
             described = f" ({tracks[chosen - 1]})" if tracks[chosen - 1] else ""
             self.notes.append(
-                f"{name}: has {len(tracks)} sound tracks; this is the text of number"
-                f" {chosen}{described}; --track N chooses another"
+                f"{name}: has {len(tracks)} sound tracks; number {chosen}{described} is heard;"
+                " transcribe --track N takes another"
             )
 
     def _begin(self, start: float) -> None:
@@ -464,7 +464,7 @@ def _as_frames(message: dict[str, Any], payload: bytes) -> Frames:
     else:
         values = values.reshape(-1, n_channels)
     if values.dtype.kind == "u":
-        return (values.astype(np.float32) - 128) / 128
+        return (values.astype(np.float32) - np.float32(128)) / np.float32(128)
     if values.dtype.kind == "i":
         return values.astype(np.float32) / np.float32(2.0 ** (8 * values.dtype.itemsize - 1))
     return np.ascontiguousarray(values, np.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -26,6 +27,8 @@ from asr.pronouncer import Pronouncer
 from asr.searches import Search, Searcher, searcher_in_processes
 from asr.segment import GRID, cut, may_hold_speech
 from asr.transcript import Segment, Transcript
+
+logger = logging.getLogger(__name__)
 
 _PAUSE_FRAMES = 15  # 0.6 seconds without a label end a segment
 _PAUSE_FRAMES_IN_GRAMMAR = 30  # as in a stream: who spells a phrase of a grammar may well stop to think
@@ -123,9 +126,12 @@ class Recognizer:
         return cls(runner, str(model), decoding, new_decoder)
 
     def transcribe(self, path: str | Path, *, batch_size: int = 2) -> Transcript:
-        """Transcript of an audio or video file."""
+        """Transcript of an audio or video file; a warning is logged if it is damaged."""
         with open_audio(path) as audio:
-            return self.transcribe_blocks(audio, batch_size=batch_size)
+            transcript = self.transcribe_blocks(audio.heard(), batch_size=batch_size)
+        if audio.error is not None:
+            logger.warning("%s", audio.error)
+        return transcript
 
     def transcribe_blocks(
         self,

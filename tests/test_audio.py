@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from asr import audio
+from asr import audio, audio_decoders
 from asr.audio import SAMPLE_RATE, find_audio, is_audio_path, open_audio, read_audio, write_audio
 from asr.errors import AudioError, OutputError, UsageError
 
@@ -286,9 +286,8 @@ def test_memory_does_not_grow_with_the_length_of_a_video(tmp_path: Path) -> None
 
 
 def test_blocks_of_a_variable_bit_rate_mp3_join_without_seams(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(audio, "_VALUES_PER_READ", 10_000)
     path = tmp_path / "a.mp3"
     soundfile.write(path, chirp(4, SAMPLE_RATE), SAMPLE_RATE)
     whole, _ = soundfile.read(path, dtype="float32")
@@ -335,14 +334,14 @@ def test_offset_is_within_a_millisecond_at_other_rates(
 def test_offset_skips_without_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_video(tmp_path / "a.m4a", chirp(30, SAMPLE_RATE), SAMPLE_RATE)
     decoded = 0
-    original = audio._frame_samples
+    original = audio_decoders._as_frames
 
-    def counting(frame: av.AudioFrame) -> np.ndarray:
+    def counting(message: dict[str, Any], payload: bytes) -> np.ndarray:
         nonlocal decoded
-        decoded += frame.samples
-        return original(frame)
+        decoded += sum(n_samples for _, n_samples in message["frames"])
+        return original(message, payload)
 
-    monkeypatch.setattr(audio, "_frame_samples", counting)
+    monkeypatch.setattr(audio_decoders, "_as_frames", counting)
     assert len(read_audio(path, offset=25, duration=1)) == SAMPLE_RATE
     assert decoded < 4 * SAMPLE_RATE
 

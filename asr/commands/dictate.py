@@ -286,9 +286,11 @@ def _paced(audio: AudioReader) -> Iterator[np.ndarray]:
     silence = np.zeros(SAMPLE_RATE // 2, np.float32)
     due = time.monotonic()
     with audio:
-        for samples in chain(audio, [silence]):
+        for samples in chain(audio.heard(), [silence]):
             for start in range(0, len(samples), n_samples):
                 block = samples[start : start + n_samples]
                 due = max(due + len(block) / SAMPLE_RATE, time.monotonic())
                 time.sleep(max(0.0, due - time.monotonic()))
                 yield block
+    if audio.error is not None:
+        logger.error("%s", audio.error)

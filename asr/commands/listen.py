@@ -197,15 +197,23 @@ def _simulate(args: argparse.Namespace) -> ExitStatus:
     display = _Display(args)
     report = Report()
     stream: Stream | None = None
-    n_failed = 0
+    n_failed = n_damaged = 0
     for path in args.simulate:
         try:
             with open_audio(path, channels=args.channels, duration=args.timeout) as audio:
                 stream = stream or _make_stream(args)
                 silence = closing_silence(stream.config.endpoint)
                 simulate(
-                    stream, audio, report, display.show, silence=silence, in_real_time=not args.fast
+                    stream,
+                    audio.heard(),
+                    report,
+                    display.show,
+                    silence=silence,
+                    in_real_time=not args.fast,
                 )
+                if audio.error is not None:
+                    logger.error("%s", audio.error)
+                    n_damaged += 1
         except UsageError:
             raise
         except AsrError as error:
@@ -214,7 +222,7 @@ def _simulate(args: argparse.Namespace) -> ExitStatus:
     display.close()
     if n_failed < len(args.simulate):
         _print_report(report.values(), as_json=args.json)
-    return ExitStatus.SOME_FAILED if n_failed else ExitStatus.OK
+    return ExitStatus.SOME_FAILED if n_failed or n_damaged else ExitStatus.OK
 
 
 _REPORT_LINES = (

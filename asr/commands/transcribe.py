@@ -159,6 +159,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="mix all, transcribe each apart, or take the Nth, from 1 (default: mix)",
     )
     audio.add_argument(
+        "--track",
+        type=arguments.count,
+        metavar="N",
+        help="the Nth sound track of a video, from 1 (default: the one that players choose)",
+    )
+    audio.add_argument(
         "--channel-names",
         type=_channel_names,
         default=[],
@@ -776,6 +782,7 @@ def _opener(recording: _Recording, args: argparse.Namespace) -> Iterator[Callabl
             offset=args.offset,
             duration=args.duration,
             raw_sample_rate=(args.sample_rate or 16_000) if args.raw else None,
+            track=args.track,
             name=recording.message_name,
         )
 
