@@ -49,10 +49,13 @@ HIGHEST_SAMPLE_RATE = 768_000  # of PCM hardware; a header that claims more is d
 
 _GRACE_SECONDS = 0.5  # for what a recorder writes after Ctrl-C, which reaches it too
 _VALUES_AT_ONCE = 1 << 19  # samples x channels at once
+_LARGEST_SAMPLE = 2.0**32  # beyond integers of 32 bits as floats; sums of squares stay finite
 _LARGEST_WAV = 0xFFFF_FFF0  # bytes whose number fits into the header of a WAV
 _CLEARLY = 4.0  # times the power: how much more is left of a difference of channels than of their sum
 _PIECES_TO_SEE_SCALE = 10  # seconds after which floats are known to be in the range of integers
 _LEAST_INTEGER_PEAK = 32.0  # 30 dB above full scale, or 60 dB below that of 16 bits
+
+_LOUD_ENOUGH = 0.01  # of the power of the loudest second: a voice, by which channels can be compared
 
 logger = logging.getLogger(__name__)
 
@@ -486,9 +489,9 @@ def _framed(pieces: Iterator[NDArray[Any]], size: int) -> Iterator[NDArray[Any]]
 def _finite(
     pieces: Iterator[NDArray[Any]], position: int, rate: int, faults: Faults
 ) -> Iterator[NDArray[Any]]:
-    """The same with silence where samples are no numbers."""
+    """The same with silence where samples are no numbers that sound can have."""
     for piece in pieces:
-        is_finite = np.isfinite(piece)
+        is_finite = np.abs(piece) <= _LARGEST_SAMPLE  # False for NaN
         if not is_finite.all():
             if faults.not_finite is None:
                 first = position + int((~is_finite).any(axis=1).argmax())
@@ -504,9 +507,9 @@ def _mono(
     """One channel, or the mean of all; those that are upside down are turned first.
 
     Two channels of opposite sign (a plug soldered wrongly) would leave nothing of the voice. Each
-    second is judged by itself, without the lowest tones, where hum may be opposite by right.
+    second with a voice is judged by itself, without the low tones, where hum may be opposite by right.
     """
-    signs = np.ones(0, np.float32)
+    polarity = _Polarity(rate)
     for piece in pieces:
         n_channels = piece.shape[1]
         if channel is not None and channel >= n_channels:
@@ -517,29 +520,38 @@ def _mono(
         elif channel is not None or n_channels == 1:
             yield to_mono(piece, channel)
         else:
-            if len(signs) != n_channels:
-                signs = np.ones(n_channels, np.float32)
-            signs = _signs(piece, signs)
+            signs = polarity.of(piece)
             yield to_mono(piece if (signs == 1).all() else piece * signs, None)
         position += len(piece)
 
 
-def _signs(frames: NDArray[Any], before: NDArray[np.float32]) -> NDArray[np.float32]:
-    """1 or -1 for each channel, so that they add up; as before where it is not clear."""
-    signs = before.copy()
-    slopes = np.diff(frames, axis=0)
-    total = slopes[:, 0] * signs[0]
-    for i in range(1, frames.shape[1]):
-        other = slopes[:, i]
-        power = float(total @ total) + float(other @ other)
-        product = 2 * float(total @ other)
-        # The sum has power + product, the difference power - product.
-        if power - product > _CLEARLY * (power + product):
-            signs[i] = -1
-        elif power + product > _CLEARLY * (power - product):
-            signs[i] = 1
-        total = total + signs[i] * other
-    return signs
+class _Polarity:
+    """Which channels of a recording are upside down."""
+
+    def __init__(self, rate: int) -> None:
+        self._lag = max(1, rate // 8000)
+        self._signs = np.ones(0, np.float32)
+        self._loudest = 0.0
+
+    def of(self, frames: NDArray[Any]) -> NDArray[np.float32]:
+        """1 or -1 for each channel, so that they add up; as before where that is not clear."""
+        if len(self._signs) != frames.shape[1]:
+            self._signs, self._loudest = np.ones(frames.shape[1], np.float32), 0.0
+        lag = self._lag
+        voices = frames[2 * lag :] - 2 * frames[lag:-lag] + frames[: -2 * lag]  # 70 dB less of hum
+        power = float(np.square(voices).sum(dtype=np.float64))
+        self._loudest = max(self._loudest, power)
+        if power > _LOUD_ENOUGH * self._loudest:
+            total = voices[:, 0]
+            for i in range(1, frames.shape[1]):
+                other = voices[:, i]
+                in_sum, in_difference = (float(np.square(x).sum()) for x in (total + other, total - other))
+                if in_difference > _CLEARLY * in_sum:
+                    self._signs[i] = -1
+                elif in_sum > _CLEARLY * in_difference:
+                    self._signs[i] = 1
+                total = total + self._signs[i] * other
+        return self._signs
 
 
 def _scaled(pieces: Iterator[Samples], tell: Callable[[str], None]) -> Iterator[Samples]:

@@ -25,12 +25,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from asr.errors import AudioError
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 Frames = NDArray[np.float32]  # (samples, channels)
 
@@ -38,8 +41,7 @@ _VALUES_PER_READ = 1 << 19  # samples x channels held at once while decoding
 _LOWEST_OUTPUT_RATE = 16_000  # of a decoder, so that a later part at a higher rate loses nothing
 
 _GAP_SECONDS = 0.2  # a jump of the time stamps that is larger than any rounding or jitter
-_LONGEST_GAP_SECONDS = 600.0  # of silence that time stamps ask for at once
-_MOST_GAP_SECONDS = 3600.0  # and in all: a small file may claim years
+_MOST_GAP_SECONDS = 600.0  # of silence in all, more than there is sound: a small file may claim years
 _CUT_OFF_SECONDS = 0.3  # less than a header promises by more than delays and padding of codecs
 
 _PATIENCE_SECONDS = 30.0  # without a sign of the process that decodes
@@ -85,7 +87,8 @@ class Faults:
         if self.not_finite is not None and self.not_finite[1] < end:
             return AudioError(
                 f"{self.name}: sample {self.not_finite[0]} (at {self.not_finite[1]:.2f} s) is not a"
-                " finite number, heard as silence; write the file again without NaN or infinity"
+                " finite number or beyond all measure, heard as silence; write the file again without NaN"
+                " or infinity"
             )
         cut_off = self.cut_off if self.cut_off is not None and self.cut_off[0] < end else None
         at = math.inf if cut_off is None else cut_off[0]
@@ -398,7 +401,7 @@ class _FFmpegDecoder:
         self._base, self._n_given = round(self._seconds * self.rate), 0
         origin = 0.0  # of the time stamps
         has_own_stamps = bool(_STAMPED & set(self._about["format"].split(",")))
-        silence_left = _MOST_GAP_SECONDS
+        silence = 0.0
         # Raw FLAC numbers its frames: every gap is a fault. Elsewhere stamps jitter.
         shortest = 0.001 if self._about["format"] == "flac" else _GAP_SECONDS
         is_after_fault = is_restart = False
@@ -420,7 +423,7 @@ class _FFmpegDecoder:
                     if is_restart:
                         origin = time_stamp - self._seconds
                     gap = time_stamp - origin - self._seconds
-                    if gap < -_GAP_SECONDS or gap > min(_LONGEST_GAP_SECONDS, silence_left):
+                    if gap < -_GAP_SECONDS or 2 * silence + gap > _MOST_GAP_SECONDS + self._seconds:
                         # A chained stream begins at 0 again; a jump of hours is damage or a trap.
                         origin = time_stamp - self._seconds
                         if gap > 0:
@@ -432,7 +435,7 @@ class _FFmpegDecoder:
                     elif gap > (0.001 if is_after_fault else shortest):
                         n_missing = round(gap * rate)
                         gap = n_missing / rate
-                        silence_left -= gap
+                        silence += gap
                         if is_after_fault or shortest < _GAP_SECONDS:
                             self._faults.lose(self._seconds, self._seconds + gap)
                         self._seconds += gap
@@ -643,6 +646,7 @@ class _Process:
 
 _lock = threading.Lock()
 _idle: list[_Process] = []
+_spawner: ThreadPoolExecutor | None = None
 _all: set[_Process] = set()
 
 
@@ -653,9 +657,20 @@ def _borrow() -> _Process:
             if process.is_alive():
                 return process
             _all.discard(process)
-        process = _Process()
+        process = _new_process()
         _all.add(process)
         return process
+
+
+def _new_process() -> _Process:
+    """Begun by a thread that lives as long as this process: the system ends the new one with it."""
+    global _spawner
+    if threading.current_thread() is threading.main_thread():
+        return _Process()
+    from concurrent.futures import ThreadPoolExecutor
+
+    _spawner = _spawner or ThreadPoolExecutor(1)
+    return _spawner.submit(_Process).result()
 
 
 def _give_back(process: _Process) -> None:
@@ -672,8 +687,8 @@ def _give_back(process: _Process) -> None:
 
 
 def _after_fork() -> None:
-    global _lock
-    _lock = threading.Lock()
+    global _lock, _spawner
+    _lock, _spawner = threading.Lock(), None
     for process in _all:
         process.forget()
     _all.clear()
