@@ -529,7 +529,7 @@ class _Polarity:
     """Which channels of a recording are upside down."""
 
     def __init__(self, rate: int) -> None:
-        self._lag = max(1, rate // 8000)
+        self._step = max(1, rate // 8000)  # a part of the samples tells enough
         self._signs = np.ones(0, np.float32)
         self._loudest = 0.0
 
@@ -537,15 +537,15 @@ class _Polarity:
         """1 or -1 for each channel, so that they add up; as before where that is not clear."""
         if len(self._signs) != frames.shape[1]:
             self._signs, self._loudest = np.ones(frames.shape[1], np.float32), 0.0
-        lag = self._lag
-        voices = frames[2 * lag :] - 2 * frames[lag:-lag] + frames[: -2 * lag]  # 70 dB less of hum
-        power = float(np.square(voices).sum(dtype=np.float64))
+        coarse = np.ascontiguousarray(frames[:: self._step].T)
+        voices = coarse[:, 2:] - 2 * coarse[:, 1:-1] + coarse[:, :-2]  # nearly 60 dB less of hum
+        power = float(np.vdot(voices, voices))
         self._loudest = max(self._loudest, power)
         if power > _LOUD_ENOUGH * self._loudest:
-            total = voices[:, 0]
+            total = voices[0]
             for i in range(1, frames.shape[1]):
-                other = voices[:, i]
-                in_sum, in_difference = (float(np.square(x).sum()) for x in (total + other, total - other))
+                other = voices[i]
+                in_sum, in_difference = (float(x @ x) for x in (total + other, total - other))
                 if in_difference > _CLEARLY * in_sum:
                     self._signs[i] = -1
                 elif in_sum > _CLEARLY * in_difference:
