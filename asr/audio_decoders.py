@@ -415,7 +415,7 @@ class _FFmpegDecoder:
                 continue
             rate, n_channels = message["rate"], message["channels"]
             sound = _as_frames(message, payload)
-            done = 0
+            begin = done = 0  # frames that follow each other without a gap are given together
             if rate != self.sample_rate and not has_own_stamps:
                 message["frames"] = [(None, n_samples) for _, n_samples in message["frames"]]
             for time_stamp, n_samples in message["frames"]:
@@ -439,11 +439,15 @@ class _FFmpegDecoder:
                         if is_after_fault or shortest < _GAP_SECONDS:
                             self._faults.lose(self._seconds, self._seconds + gap)
                         self._seconds += gap
+                        if done > begin:
+                            yield rate, sound[begin:done]
+                            begin = done
                         yield from _silence(n_missing, rate, n_channels)
                 is_after_fault = is_restart = False
-                yield rate, sound[done : done + n_samples]
                 done += n_samples
                 self._seconds += n_samples / rate
+            if done > begin:
+                yield rate, sound[begin:done]
 
     def has_last_sample(self) -> bool:
         return False
