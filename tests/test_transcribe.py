@@ -145,6 +145,15 @@ def test_the_words_are_on_stdout_and_nothing_else_anywhere(capsys):
     assert capsys.readouterr() == ("three\n", "")
 
 
+def test_what_can_be_heard_of_a_damaged_file_is_written_and_the_rest_is_an_error(capsys):
+    path = Path(record("a.wav", 3))
+    path.write_bytes(path.read_bytes()[:20_000])
+    assert transcribe(str(path)) == 1
+    written, errors = capsys.readouterr()
+    assert written == "three\n"
+    assert errors.startswith("asr: error: a.wav: damaged or cut off at 0.62 s; its header says 1.00 s;")
+
+
 def test_silence_is_no_text(capsys):
     assert transcribe(record("a.wav", 0)) == 0
     assert capsys.readouterr() == ("", "")
