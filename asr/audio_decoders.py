@@ -55,7 +55,9 @@ _STAMPED = frozenset({"mov", "mp4", "matroska", "webm", "mpegts", "mpeg", "ogg",
 # FFmpeg's sample formats without the p of planar ones
 _DTYPES = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": "f8"}
 
-_UNREADABLE = "not a sound or video file, or damaged; convert it to WAV or FLAC"
+_UNREADABLE = (
+    "not a sound or video file, or damaged; convert it to WAV or FLAC, or give --raw if it is bare samples"
+)
 _REASONS = {
     "unreadable": _UNREADABLE,
     "gone": "no such file; check the path",

@@ -194,13 +194,13 @@ def test_a_broken_commands_file_is_said_before_the_model_is_loaded(
 
 
 def test_options_reach_the_recogniser(recognizer):
-    Path("other").touch()
+    Path("other.onnx").touch()
     status = transcribe(
-        record("a.wav", 1), "-m", "other", "--device", "cpu", "-t", "3", "--batch_size", "5"
+        record("a.wav", 1), "-m", "other.onnx", "--device", "cpu", "-t", "3", "--batch_size", "5"
     )
 
     assert status == 0
-    assert recognizer.loaded == [("other", "cpu", 3)]
+    assert recognizer.loaded == [("other.onnx", "cpu", 3)]
     assert recognizer.batch_sizes == [5]
 
 
