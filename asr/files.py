@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import bz2
 import errno
 import glob
+import gzip
 import lzma
 import os
 import secrets
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from asr.errors import AsrError, DiskFullError, OutputError
 
@@ -24,12 +27,19 @@ except ImportError:  # Windows
 _FULL = frozenset({errno.ENOSPC, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC)})
 _YOUNG_SECONDS = 1.0  # a temporary file this new may be about to be locked
 
+_COMPRESSED: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
+
 
 def open_text(path: str | Path) -> TextIO:
-    """A UTF-8 text to read, plain or .xz; for its errors see `readable`."""
-    if Path(path).suffix == ".xz":
-        return lzma.open(path, "rt", encoding="utf-8")
-    return open(path, encoding="utf-8")
+    """A UTF-8 text to read, plain, gzip, bzip2 or xz, which its first bytes tell; a byte-order mark is
+    skipped. For its errors see `readable`."""
+    opener: Any = open
+    if Path(path).is_file():  # a pipe cannot be read twice
+        with open(path, "rb") as file:
+            start = file.read(6)
+        opener = next((opener for magic, opener in _COMPRESSED.items() if start.startswith(magic)), open)
+    text: TextIO = opener(path, "rt", encoding="utf-8-sig")
+    return text
 
 
 @contextmanager
@@ -37,7 +47,7 @@ def readable(path: Path, kind: str, error: type[AsrError]) -> Iterator[None]:
     """Raise the error with one line for whatever goes wrong in reading a text, compressed or not."""
     try:
         yield
-    except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError) as problem:
+    except (OSError, EOFError, lzma.LZMAError, zlib.error, UnicodeDecodeError) as problem:
         reason = getattr(problem, "strerror", None) or problem
         raise error(f"{path}: not a readable {kind} ({reason})") from None
 

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
 
-from asr import align, metadata, pretrained
+from asr import align, metadata, pretrained, pronouncer
 from asr import engine as engines
 from asr.audio import SAMPLE_RATE, open_audio
 from asr.decoding.decoder import DecoderFactory, DecoderOptions, find_language, pronunciations_of
@@ -23,7 +23,6 @@ from asr.engine import Engine, EngineStream
 from asr.errors import CheckpointError
 from asr.labels import BLANK, SPACE_SYMBOL
 from asr.metadata import Metadata
-from asr.pronouncer import Pronouncer
 from asr.searches import Search, Searcher, searcher_in_processes
 from asr.segment import GRID, cut, may_hold_speech
 from asr.transcript import Segment, Transcript
@@ -341,14 +340,9 @@ def _decoders(
     )
 
 
-def _pronounce(word: str) -> list[tuple[str, ...]]:
-    """The likeliest pronunciations of a word by the model that ships with the package."""
-    return _pronouncer().pronounce(word, n_best=3)
-
-
-@cache
-def _pronouncer() -> Pronouncer:
-    return Pronouncer.load(pretrained.PRONOUNCER_FILE)  # read at the first word that needs it
+def _pronounce(words: Sequence[str]) -> list[list[tuple[str, ...]]]:
+    """The likeliest pronunciations of each word by the model that ships with the package."""
+    return pronouncer.shipped().pronounce_all(words, n_best=3)
 
 
 def _only_blanks(log_probs: np.ndarray) -> np.ndarray:

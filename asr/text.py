@@ -11,6 +11,7 @@ import unicodedata
 
 _LIGATURES = str.maketrans(
     {"æ": "ae", "Æ": "ae", "œ": "oe", "Œ": "oe", "ß": "ss", "ø": "o", "Ø": "o", "ł": "l", "Ł": "l"}
+    | {"þ": "th", "Þ": "th", "đ": "d", "Đ": "d", "ð": "d", "Ð": "d", "ı": "i"}
 )
 _APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "`": "'"})
 # Read books write these with a full stop; LibriSpeech spells them as they are read.
