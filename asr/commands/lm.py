@@ -50,8 +50,8 @@ def add_parser(subparsers: Any) -> None:
     build.add_argument(
         "--mix",
         metavar="english|none|PATH",
-        help="language model to mix with the new one (default: the one that comes with asr for texts, none for "
-        "an ARPA file)",
+        help="language model to mix with the new one (default: the one that comes with asr for texts, none "
+        "for an ARPA file)",
     )
     build.add_argument(
         "--mix-share",
