@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,7 @@ def test_a_hot_word_is_what_one_says(text: str, said: str) -> None:
 def test_an_odd_entry_is_named_and_the_others_are_used(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.WARNING, logger="asr")  # quiet runs of the program turn it down
     path = tmp_path / "words"
     path.write_bytes("\ufeff# names\r\nguide\r\n★\r\nzoë:7\r\n".encode())
     assert hotwords.read(path, 5.0) == [HotWord("guide", 5.0), HotWord("zoe", 7.0)]
