@@ -14,7 +14,7 @@ def count(text: str) -> int:
 
 
 def seconds(text: str) -> float:
-    """A time in seconds, 0 or more."""
+    """A time in seconds, 0 or more; also as minutes:seconds or hours:minutes:seconds."""
     return _seconds(text, "0 or more", lowest=0.0)
 
 
@@ -36,9 +36,14 @@ def probability(text: str) -> float:
 
 def _seconds(text: str, wanted: str, *, lowest: float) -> float:
     try:
-        value = float(text)
+        *larger, value = map(float, text.split(":"))
     except ValueError:
-        value = math.nan
+        larger, value = [], math.nan
+    if larger:  # 1:14, 1:02:03.5
+        well_formed = len(larger) <= 2 and all(unit.is_integer() for unit in larger)
+        well_formed &= all(0 <= unit < 60 for unit in (*larger[1:], value)) and larger[0] >= 0
+        value = sum(unit * 60.0**power for power, unit in enumerate([value, *reversed(larger)]))
+        value = value if well_formed else math.nan
     if not lowest <= value < math.inf:
         raise ArgumentTypeError(f"{text!r} is not a time in seconds, {wanted}")
     return value

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from asr.audio import SAMPLE_RATE, find_audio, open_audio
+from asr.audio import find_audio, read_duration
 from asr.errors import AsrError, ManifestError
 from asr.manifest import Utterance
 
@@ -25,11 +25,8 @@ class Preparation:
 
 
 def seconds_of(audio: Path) -> float:
-    """Duration of a recording: what its header says, or else counted. AudioError if unreadable."""
-    with open_audio(audio, block_seconds=1.0) as reader:
-        if reader.duration is not None:
-            return reader.duration
-        return sum(len(block) for block in reader) / SAMPLE_RATE
+    """Duration of a recording, as much as can be heard of it. AudioError if it is unreadable or damaged."""
+    return read_duration(audio)
 
 
 def prepare(

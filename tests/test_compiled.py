@@ -20,7 +20,7 @@ from asr.decoding import kernel as kernels
 from asr.decoding.beam import BeamSearch, Found, search_all
 from asr.decoding.compiled import CompiledLanes, kernel, new_lanes
 from asr.decoding.frames import Block, Frames
-from asr.decoding.grammar import GrammarModel
+from asr.decoding.grammar import Grammar, GrammarModel
 from asr.decoding.graph import BeamConfig, Graph, Phrase
 from asr.decoding.lanes import Lanes
 from asr.decoding.ngram import NGramModel
@@ -54,7 +54,7 @@ def graph_of(kind: str, seed: int) -> Graph:
         spelled = [([1, 2, 3], 3 + N_WORDS), ([4, 4], 4 + N_WORDS), ([1], 3), ([2, 1], 4), ([3], 5)]
         return Graph(PrefixTree(Pronunciations.of(spelled), N_LABELS), lm, config, phrases)
     if kind == "grammar":
-        grammar = GrammarModel([("a", "b"), ("b", "b", "a")])
+        grammar = GrammarModel(Grammar.of([("a", "b"), ("b", "b", "a")]))
         spelled = [([1, 2], grammar.ids["a"]), ([3], grammar.ids["b"])]
         return Graph(PrefixTree(Pronunciations.of(spelled), N_LABELS), grammar, config)
     if kind == "no language":

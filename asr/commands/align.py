@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from asr import arguments
 from asr.commands import (
     add_decoder_options,
     add_model_options,
@@ -44,9 +45,15 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help=f"{', '.join(_FORMATS)} (default: json)",
     )
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="instead of standard output")
+    parser.add_argument(
+        "--track",
+        type=arguments.count,
+        metavar="N",
+        help="the Nth sound track of a video, from 1 (default: the one that players choose)",
+    )
     parser.add_argument("--level", choices=("words", "characters"), default="words", help="(default: words)")
     add_model_options(parser)
-    add_decoder_options(parser)
+    add_decoder_options(parser, leaves_out=["grammar", "nbest"])
 
 
 def run(args: argparse.Namespace) -> ExitStatus:
@@ -55,8 +62,6 @@ def run(args: argparse.Namespace) -> ExitStatus:
         raise UsageError(
             f"--level characters: {args.output_format} has whole words; choose json, ctm or textgrid"
         )
-    if args.grammar:
-        raise UsageError("--grammar: a text is aligned to free speech; leave it out")
     text = _read(args.text)
     check_model(args.model, device=args.device)
 
@@ -64,7 +69,7 @@ def run(args: argparse.Namespace) -> ExitStatus:
     from asr.audio import open_audio
     from asr.recognizer import Recognizer
 
-    with open_audio(args.audio) as audio:
+    with open_audio(args.audio, track=args.track) as audio:
         recognizer = Recognizer.load(
             args.model, device=args.device, threads=args.threads, decoding=decoder_options(args)
         )
@@ -72,7 +77,7 @@ def run(args: argparse.Namespace) -> ExitStatus:
             try:
                 alignment = align_text(
                     recognizer,
-                    audio,
+                    audio.heard(),
                     text,
                     with_characters=with_characters,
                     on_progress=lambda seconds: on_progress(0, seconds),
@@ -92,6 +97,9 @@ def run(args: argparse.Namespace) -> ExitStatus:
         print_result(document)
     else:
         _write(args.output, document)
+    if audio.error is not None:
+        logger.error("%s", audio.error)
+        return ExitStatus.SOME_FAILED
     return ExitStatus.OK
 
 

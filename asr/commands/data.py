@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asr.errors import ExitStatus, ManifestError, UsageError
+from asr.errors import ExitStatus, ManifestError, UsageError, shown
 
 if TYPE_CHECKING:
+    from asr.manifest import Utterance
     from asr.validation import Validation
 
 
@@ -77,7 +78,7 @@ def _prepare(args: argparse.Namespace) -> ExitStatus:
             on_progress=on_progress,
         )
     for failure in found.failures:
-        print(f"asr: error: {failure}", file=sys.stderr)
+        print(f"asr: error: {shown(failure)}", file=sys.stderr)
     if not found.utterances:
         raise ManifestError(f"{args.source}: no recording can be used")
     manifests = {output: found.utterances}
@@ -90,7 +91,21 @@ def _prepare(args: argparse.Namespace) -> ExitStatus:
         write_manifest(path, utterances)
         hours = sum(utterance.duration for utterance in utterances) / 3600
         print(f"{path}: {len(utterances)} utterances, {hours:.2f} h")
+    if args.validation_share and not args.quiet:
+        print(_held_out(training, held_out), file=sys.stderr)
     return ExitStatus.SOME_FAILED if found.failures else ExitStatus.OK
+
+
+def _held_out(training: list[Utterance], held_out: list[Utterance]) -> str:
+    """Who is in the part for validation, and how much that is."""
+    seconds = sum(utterance.duration for utterance in held_out)
+    share = seconds / max(seconds + sum(utterance.duration for utterance in training), 1e-9)
+    speakers = sorted({utterance.speaker for utterance in held_out})
+    if speakers == sorted({utterance.speaker for utterance in training}):
+        return f"held out: {100 * share:.0f} % of the sound, by recordings: all are of one speaker"
+    shown = ", ".join(speaker or "(unnamed)" for speaker in speakers[:5])
+    more = f" and {len(speakers) - 5} more" if len(speakers) > 5 else ""
+    return f"held out: {100 * share:.0f} % of the sound, all of {shown}{more}: no speaker is in both parts"
 
 
 def _validate(args: argparse.Namespace) -> ExitStatus:

@@ -38,7 +38,7 @@ def add_parser(subparsers: Any) -> None:
         "--errors", metavar="FILE", help="write the utterances with errors, aligned, the worst first"
     )
     parser.add_argument("--json", action="store_true", help="the figures as one JSON object")
-    add_decoder_options(parser)
+    add_decoder_options(parser, leaves_out=["nbest"])
     add_confidence_option(parser)
 
 
