@@ -7,8 +7,8 @@ Prompts are texts that speakers may have been asked to read, one a line. A recor
 to exactly one of them gets its text (source "prompt"). Any other keeps its hypothesis if the model is sure of
 it (source "sure"), or is left out. No recording whose label is or may be an excluded text is kept.
 
-What was heard is kept in OUTPUT.heard as it comes. A run that was stopped, or that has other prompts or another
-confidence, continues from there; another model hears everything anew.
+What was heard is kept in OUTPUT.heard as it comes. A run that was stopped, or that has other prompts or
+another confidence, continues from there; another model hears everything anew.
 """
 
 from __future__ import annotations
