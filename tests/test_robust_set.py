@@ -12,10 +12,11 @@ from scripts import ROOT, load_recipe
 
 from asr.audio import read_audio
 from asr.manifest import Utterance, read_manifest, write_manifest
-from asr.training.surroundings import add_noise, at_rate, held_out, through_codec, through_telephone
+from asr.training.surroundings import add_noise, at_rate, through_codec, through_telephone
 
 step = load_recipe("english/robust_set.py")
 noise_step = load_recipe("english/noise.py")
+augment_step = load_recipe("english/augment_audio.py")
 
 SPEECH = read_audio(ROOT / "tests/data/1462-170142-0003.flac").astype(np.float64)
 RATE = 16_000
@@ -29,7 +30,7 @@ def share_outside(samples: np.ndarray, lowest: float, highest: float) -> float:
 
 @pytest.fixture
 def inputs(tmp_path: Path) -> tuple[Path, Path]:
-    """A manifest of three utterances, and a list of eight noises and eight room responses."""
+    """A manifest of three utterances, and eight noises, three pieces of music and eight rooms."""
     rows = []
     for i in range(3):
         audio = tmp_path / f"u{i}.flac"
@@ -38,8 +39,8 @@ def inputs(tmp_path: Path) -> tuple[Path, Path]:
     write_manifest(tmp_path / "dev.jsonl", rows)
     random = np.random.default_rng(0)
     entries = []
-    for kind in ("noise", "rir"):
-        for i in range(8):
+    for kind, count in (("noise", 8), ("music", 3), ("rir", 8)):
+        for i in range(count):
             name = f"{kind}{i}.flac"
             soundfile.write(tmp_path / name, 0.1 * random.standard_normal(8000), RATE)
             entries.append({"audio": name, "kind": kind, "duration": 0.5})
@@ -96,9 +97,29 @@ def test_a_mobile_telephone_leaves_speech_of_the_same_length() -> None:
 def test_noises_to_measure_with_are_not_in_the_training_list(
     inputs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, noises = inputs
+    manifest, noises = inputs
     monkeypatch.setattr("sys.argv", ["noise.py", str(noises), str(tmp_path / "training.jsonl")])
     noise_step.main()
     trained = {row.audio.name for row in read_manifest(tmp_path / "training.jsonl")}
-    measured = {path.name for path in held_out(sorted(noises.parent.glob("noise[0-9].flac")))}
-    assert len(measured) == 2 and len(trained) == 6 and not trained & measured
+    read: set[str] = set()
+    monkeypatch.setattr(step, "read_audio", lambda path: (read.add(path.name), read_audio(path))[1])
+    assert step.main([str(manifest), str(tmp_path / "out"), "--noise", str(noises)]) == 0
+    measured = {name for name in read if name.startswith(("noise", "music"))}
+    assert len(trained) == 8 and measured and measured <= {f"noise{i}.flac" for i in range(8)} - trained
+
+
+def test_rooms_to_measure_with_are_not_in_copies_for_training(
+    inputs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest, noises = inputs
+    read: dict[str, set[str]] = {"measured": set(), "trained": set()}
+    for name, recipe in (("measured", step), ("trained", augment_step)):
+        found = read[name]
+        monkeypatch.setattr(
+            recipe, "read_audio", lambda path, found=found: (found.add(path.name), read_audio(path))[1]
+        )
+    assert step.main([str(manifest), str(tmp_path / "out"), "--noise", str(noises)]) == 0
+    options = ["--responses", str(noises), "--room", "1", "--codec", "0", "--copies", "12"]
+    assert augment_step.main([str(manifest), str(tmp_path / "copies"), *options]) == 0
+    rooms = {name: {room for room in found if room.startswith("rir")} for name, found in read.items()}
+    assert rooms["measured"] and rooms["trained"] and not rooms["measured"] & rooms["trained"]

@@ -147,6 +147,19 @@ def read_responses(path: Path) -> list[Path]:
     return read_noises(path, ["rir"])
 
 
+def held_out_noises(path: Path) -> list[Path]:
+    """The noises of a list that no training hears: those among held_out() of noises and music together.
+
+    Every fourth of the noises alone would be others, which training does hear.
+    """
+    kept = held_out(read_noises(path, ["noise", "music"]))
+    noises = set(read_noises(path, ["noise"]))
+    found = [recording for recording in kept if recording in noises]
+    if not found:
+        raise ManifestError(f"{path}: holds too few noises to keep one for measuring")
+    return found
+
+
 def held_out(recordings: Sequence[Path]) -> list[Path]:
     """Every fourth of them in the order of their names: never for training, only for measuring."""
     return sorted(recordings)[::HELD_OUT]

@@ -4,8 +4,8 @@
 
 Each copy is a FLAC file that went through, each with its own probability: a room (a recorded impulse
 response, or a simulated one where there are none), a change of level, and a low-rate Opus or telephone
-codec. What happens to a recording follows from the seed and its id alone, and what is there already is not
-made again. Noise, speed and masks are not made here: the training loop adds them anew in every epoch.
+codec. Every fourth recorded room is left out, for robust_set.py measures with it. What happens to a
+recording follows from the seed and its id alone, and what is there already is not made again. Noise, speed and masks are not made here: the training loop adds them anew in every epoch.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from asr.audio import SAMPLE_RATE, read_audio
 from asr.errors import AsrError
 from asr.manifest import Utterance, read_manifest, write_manifest
 from asr.training.surroundings import (
+    held_out,
     in_room,
     read_responses,
     simulate_room,
@@ -90,7 +91,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     status = 0
     try:
         utterances = read_manifest(args.manifest)
-        responses = read_responses(args.responses) if args.responses else []
+        recorded = read_responses(args.responses) if args.responses else []
+        kept_for_measuring = set(held_out(recorded)) if len(recorded) > 1 else set()
+        responses = [response for response in recorded if response not in kept_for_measuring]
         args.folder.mkdir(parents=True, exist_ok=True)
         for utterance in utterances:
             for number in range(1, args.copies + 1):

@@ -30,8 +30,8 @@ from asr.training.surroundings import (
     add_noise,
     at_rate,
     held_out,
+    held_out_noises,
     in_room,
-    read_noises,
     read_responses,
     simulate_room,
     through_codec,
@@ -116,7 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     try:
         chosen = choose(read_manifest(args.manifest, corpus=args.corpus), args.utterances)
-        noises = held_out(read_noises(args.noise, ["noise"]))
+        noises = held_out_noises(args.noise)
         responses = held_out(read_responses(args.noise))
         args.folder.mkdir(parents=True, exist_ok=True)
         rows = [
