@@ -5,7 +5,8 @@
 Each copy is a FLAC file that went through, each with its own probability: a room (a recorded impulse
 response, or a simulated one where there are none), a change of level, and a low-rate Opus or telephone
 codec. Every fourth recorded room is left out, for robust_set.py measures with it. What happens to a
-recording follows from the seed and its id alone, and what is there already is not made again. Noise, speed and masks are not made here: the training loop adds them anew in every epoch.
+recording follows from the seed and its id alone, and what is there already is not made again. Noise, speed
+and masks are not made here: the training loop adds them anew in every epoch.
 """
 
 from __future__ import annotations
