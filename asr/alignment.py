@@ -73,7 +73,8 @@ def align_text(
             stretches.append(stretch)
             yield stretch
 
-    heard = recognizer.decode(kept(), on_progress)
+    # The text says what was spoken, however doubtful it sounds.
+    heard = replace(recognizer.decoding(kept(), on_progress), min_confidence=0.0).result()
     if not heard.words:
         raise AlignmentError("no speech was found in the recording")
     names = {recognizer.new_decoder.output, *(["characters"] if with_characters else [])}

@@ -54,7 +54,7 @@ def setting(name: str) -> Callable[[str], float]:
 
 
 def seconds(text: str) -> float:
-    """A time in seconds, 0 or more."""
+    """A time in seconds, 0 or more; also as minutes:seconds or hours:minutes:seconds."""
     return _seconds(text, "0 or more", smallest=0.0)
 
 
@@ -80,7 +80,13 @@ def share(text: str) -> float:
 
 
 def _seconds(text: str, wanted: str, *, smallest: float) -> float:
-    value = _float(text)
+    *larger, last = map(_float, text.split(":"))
+    value = last
+    if larger:  # 1:14, 1:02:03.5
+        well_formed = len(larger) <= 2 and all(unit.is_integer() for unit in larger)
+        well_formed &= all(0 <= unit < 60 for unit in (*larger[1:], last)) and larger[0] >= 0
+        value = sum(unit * 60.0**power for power, unit in enumerate([last, *reversed(larger)]))
+        value = value if well_formed else math.nan
     if not smallest <= value < math.inf:
         raise ArgumentTypeError(f"{_shown(text)} is not a time in seconds, {wanted}")
     if value > _LONGEST:

@@ -1,49 +1,63 @@
 """Sound from anywhere as blocks of 16 kHz mono samples: the only place that knows file formats.
 
-A file is opened by libsndfile (WAV, FLAC, MP3, OGG, Opus, AIFF, ...) and, where that does not know
-it, by FFmpeg through PyAV (M4A, AAC, MP4, MKV, WebM, ...: the first sound track). Either way it is
-read piece by piece, mixed to mono and resampled on the way: memory does not grow with its length.
+A file is decoded as asr.audio_decoders has it, read piece by piece, mixed to mono and resampled on
+the way: memory does not grow with its length. Everything is heard that a good player would play; what
+is not is known at the end, with its time.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 import os
+import secrets
+import select
 import shutil
+import signal
 import stat
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from asr.audio_decoders import Decoder, Faults, open_decoder
 from asr.errors import AudioError, OutputError, UsageError
+from asr.interruption import ended_by_signals, is_ignored
 
 Samples = NDArray[np.float32]
 
 SAMPLE_RATE = 16_000
 
 AUDIO_SUFFIXES = frozenset(
-    ".3gp .aac .ac3 .aif .aifc .aiff .amr .au .avi .caf .flac .flv .m4a .m4b .m4v .mka .mkv .mov"
-    " .mp2 .mp3 .mp4 .mpeg .mpg .mts .oga .ogg .ogv .opus .spx .w64 .wav .weba .webm .wma"
-    " .wmv".split()
+    ".3g2 .3gp .aac .ac3 .adts .aif .aifc .aiff .amr .ape .asf .au .avi .awb .bwf .caf .divx .dss .dts"
+    " .dv .eac3 .ec3 .f4a .f4v .flac .flv .gsm .latm .m2a .m2t .m2ts .m4a .m4b .m4v .mka .mkv .mov .mp1"
+    " .mp2 .mp3 .mp4 .mpa .mpc .mpeg .mpg .mts .mxf .nist .nut .oga .ogg .ogm .ogv .oma .opus .qcp .ra"
+    " .rf64 .rm .rmvb .sln .snd .sph .spx .tak .ts .tta .voc .vob .w64 .wav .wave .weba .webm .wma .wmv"
+    " .wtv .wv".split()
 )
 
 LOWEST_SAMPLE_RATE = 1_000  # below it no vowel is left
 HIGHEST_SAMPLE_RATE = 768_000  # of PCM hardware; a header that claims more is damaged
 
-_VALUES_PER_READ = 1 << 19  # samples x channels held at once while decoding
-_SALVAGE_FRAMES = 512  # read size when looking for the exact place where a file is damaged
-_PREROLL_SECONDS = 0.5  # AAC and Opus need some packets before their output is right after a seek
-_GAP_SECONDS = 0.2  # a jump of the time stamps that is larger than any rounding or jitter
-# FFmpeg formats with an index and trustworthy time stamps; in others a seek is a guess by bit rate.
-_SEEKABLE_CONTAINERS = frozenset({"mov", "mp4", "matroska", "webm"})
+_GRACE_SECONDS = 0.5  # for what a recorder writes after Ctrl-C, which reaches it too
+_VALUES_AT_ONCE = 1 << 19  # samples x channels at once
+_LARGEST_SAMPLE = 2.0**32  # beyond integers of 32 bits as floats; sums of squares stay finite
+_LARGEST_WAV = 0xFFFF_FFF0  # bytes whose number fits into the header of a WAV
+_CLEARLY = 4.0  # times the power: how much more is left of a difference of channels than of their sum
+_PIECES_TO_SEE_SCALE = 10  # seconds after which floats are known to be in the range of integers
+_LEAST_INTEGER_PEAK = 32.0  # 30 dB above full scale, or 60 dB below that of 16 bits
+
+_LOUD_ENOUGH = 0.01  # of the power of the loudest second: a voice, by which channels can be compared
+
+logger = logging.getLogger(__name__)
 
 
 def is_audio_path(path: str | Path) -> bool:
@@ -80,7 +94,9 @@ def find_audio(directory: str | Path, recursive: bool = False) -> list[Path]:
     for folder, folders, files in os.walk(directory):
         folders[:] = [name for name in folders if recursive and not name.startswith(".")]
         found += [
-            Path(folder, name) for name in files if is_audio_path(name) and not name.startswith(".")
+            Path(folder, name)
+            for name in files
+            if is_audio_path(name) and not name.startswith(".") and not _is_text(Path(folder, name))
         ]
     if not found:
         remedy = "check the path" if recursive else "add --recursive to look into its folders too"
@@ -88,31 +104,97 @@ def find_audio(directory: str | Path, recursive: bool = False) -> list[Path]:
     return sorted(found)
 
 
+def _is_text(path: Path) -> bool:
+    """Whether a .ts file holds a program or a translation instead of an MPEG transport stream."""
+    if path.suffix.lower() != ".ts":
+        return False
+    try:
+        with open(path, "rb") as file:
+            return file.read(1) != b"\x47"
+    except OSError:
+        return False  # opening it will tell the reason
+
+
 @contextmanager
 def spool_standard_input() -> Iterator[Path]:
-    """Standard input as a temporary file, which can be opened several times; removed at the end."""
+    """Standard input as a file that can be opened several times and that no other program sees.
+
+    The first Ctrl-C ends the recording that is piped in; what came so far is kept.
+    """
     if sys.stdin is None or sys.stdin.closed:
         raise AudioError("standard input: is closed; pipe a recording into it")
-    with tempfile.NamedTemporaryFile(prefix="asr-", suffix=".audio") as spool:
+    with _spool(sys.stdin.buffer, "standard input") as path:
+        yield path
+
+
+@contextmanager
+def spool_pipe(path: str | Path) -> Iterator[Path]:
+    """A named pipe, or one that a shell made for <(...), as spool_standard_input() has it."""
+    try:
+        stream = open(path, "rb", buffering=0)
+    except OSError as error:
+        raise AudioError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    with stream, _spool(stream, str(path)) as spooled:
+        yield spooled
+
+
+@contextmanager
+def _spool(stream: Any, name: str) -> Iterator[Path]:
+    with ExitStack() as stack:
+        # Without a name, it cannot stay behind, however this process ends.
+        spool: Any = stack.enter_context(tempfile.TemporaryFile(prefix="asr-"))
+        path = Path(f"/proc/{os.getpid()}/fd/{spool.fileno()}")
+        if not (path.exists() and os.path.samestat(path.stat(), os.fstat(spool.fileno()))):
+            # This is no Linux, or its /proc belongs to another container.
+            spool = stack.enter_context(tempfile.NamedTemporaryFile(prefix="asr-", suffix=".audio"))
+            path = Path(spool.name)
         try:
-            shutil.copyfileobj(sys.stdin.buffer, spool, 1 << 20)
+            _copy_until_ended(stream, spool)
             spool.flush()
         except OSError as error:
             raise AudioError(
-                f"standard input: cannot be kept in {spool.name} ({error.strerror});"
+                f"{name}: cannot be kept in {tempfile.gettempdir()} ({error.strerror});"
                 " make room there or point TMPDIR elsewhere"
             ) from error
-        yield Path(spool.name)
+        yield path
+
+
+def _copy_until_ended(stream: Any, spool: Any) -> None:
+    """Copy up to the end or the first Ctrl-C, after which the program that records has a moment to finish."""
+    try:
+        descriptor = stream.fileno()
+        select.select([descriptor], [], [], 0)
+    except (OSError, ValueError):  # not a pipe, or of a system that cannot wait for one
+        shutil.copyfileobj(stream, spool, 1 << 20)
+        return
+    deadline = math.inf
+
+    def stop() -> None:
+        nonlocal deadline
+        deadline = time.monotonic() + _GRACE_SECONDS
+
+    # In the background of a script Ctrl-C is ignored: it is meant for what is in front.
+    with ended_by_signals(stop, [] if is_ignored(signal.SIGINT) else [signal.SIGINT]):
+        # select() wakes up to look at the deadline: a read goes on after a signal that raises nothing.
+        while time.monotonic() < deadline:
+            if select.select([descriptor], [], [], 0.1)[0]:
+                data = os.read(descriptor, 1 << 20)
+                if not data:
+                    break
+                spool.write(data)
+    if deadline < math.inf and not spool.tell():
+        raise KeyboardInterrupt  # nothing was recorded
 
 
 class AudioReader:
     """Blocks of a recording: 1-D contiguous float32, 16 kHz mono, all but the last of one size.
 
-    Can be walked through once. A recording that turns out to be damaged gives its good samples
-    first and then raises AudioError.
+    Can be walked through once, also past a damaged place, as a player does. If something could not be
+    heard, AudioError is raised after the last block; heard() leaves it in `error` instead.
 
     name: what messages call it. sample_rate, n_channels: those of the source.
-    duration: seconds that the source's header promises, after offset and limit; None if unknown.
+    duration: seconds that the source's header promises or lets guess, after offset and limit; None if
+    unknown.
     """
 
     def __init__(
@@ -122,17 +204,27 @@ class AudioReader:
         n_channels: int,
         duration: float | None,
         blocks: Iterator[Samples],
+        find_error: Callable[[], AudioError | None],
         close: Callable[[], object],
     ) -> None:
         self.name = name
         self.sample_rate = sample_rate
         self.n_channels = n_channels
         self.duration = duration
+        self.error: AudioError | None = None
         self._blocks = blocks
+        self._find_error = find_error
         self._close = close
 
     def __iter__(self) -> Iterator[Samples]:
-        return self._blocks
+        yield from self.heard()
+        if self.error is not None:
+            raise self.error
+
+    def heard(self) -> Iterator[Samples]:
+        """The blocks without an error at their end: that is in `error`, where work on them can go on."""
+        yield from self._blocks
+        self.error = self._find_error()
 
     def __enter__(self) -> AudioReader:
         return self
@@ -156,6 +248,7 @@ def open_audio(
     offset: float = 0.0,
     duration: float | None = None,
     raw_sample_rate: int | None = None,
+    track: int | None = None,
     block_seconds: float = 10.0,
     name: str | None = None,
 ) -> AudioReader:
@@ -165,6 +258,7 @@ def open_audio(
     channels: "mix" for their mean, or the number of one, counted from 1.
     offset, duration: seconds; what is skipped is not decoded where the format can seek.
     raw_sample_rate: the source is headerless signed 16-bit little-endian mono at this rate.
+    track: the number of a sound track, from 1; the default one if left out.
     name: what messages call the source, when its path would say nothing to the user.
 
     The first block is decoded here, so that most bad files are reported before any other work.
@@ -177,18 +271,24 @@ def open_audio(
         raise UsageError(f"duration {duration:g}: must be a time in seconds, more than 0")
     if raw_sample_rate is not None and raw_sample_rate <= 0:
         raise UsageError(f"sample rate {raw_sample_rate}: must be more than 0")
+    if track is not None and track < 1:
+        raise UsageError(f"track {track}: tracks are counted from 1")
     with ExitStack() as stack:
         if source == "-":
             name = name or "standard input"
             source = stack.enter_context(spool_standard_input())
         path = Path(source)
         name = name or str(path)
-        decoder = _open_decoder(path, name, raw_sample_rate)
+        _check_readable(path, name)
+        if raw_sample_rate is None and path.suffix.lower() in {".raw", ".pcm"}:
+            # Guessing a format from bare samples finds one by accident and decodes noise.
+            raise AudioError(f"{name}: raw samples have no header; give --raw --sample-rate HZ")
+        faults = Faults(name)
+        decoder = open_decoder(path, name, faults, raw_sample_rate, track)
         stack.callback(decoder.close)
-        rate = decoder.sample_rate
-        if not LOWEST_SAMPLE_RATE <= rate <= HIGHEST_SAMPLE_RATE:
+        if not LOWEST_SAMPLE_RATE <= decoder.sample_rate <= HIGHEST_SAMPLE_RATE:
             raise AudioError(
-                f"{name}: a sample rate of {rate} Hz is not speech; "
+                f"{name}: a sample rate of {decoder.sample_rate} Hz is not speech; "
                 f"{LOWEST_SAMPLE_RATE} to {HIGHEST_SAMPLE_RATE} Hz can be read"
             )
         if channel is not None and not 0 <= channel < decoder.n_channels:
@@ -196,23 +296,71 @@ def open_audio(
                 f"{name}: there is no channel {channel + 1}, it has {decoder.n_channels};"
                 " choose one of them or mix"
             )
+        rate = decoder.rate
         start = round(offset * rate)
         count = None
         if duration is not None and duration < math.inf:
             count = max(1, round(duration * rate))
+        end = math.inf if count is None else (start + count) / rate
         seconds = None
-        if decoder.n_frames is not None:
-            n_left = max(0, decoder.n_frames - start)
+        if decoder.seconds is not None:
+            n_left = max(0, round(decoder.seconds * rate) - start)
             seconds = (n_left if count is None else min(n_left, count)) / rate
 
-        pieces = _take(count, decoder.pieces(start, channel))
-        pieces = resample(_check_finite(pieces, start, rate, name), rate)
+        frames = _framed(decoder.pieces(start), min(rate, _VALUES_AT_ONCE // decoder.n_channels + 1))
+        pieces = _mono(_finite(frames, start, rate, faults), channel, start, rate, faults)
+        if decoder.is_float:
+            pieces = _scaled(pieces, lambda note: _tell(f"{name}: {note}"))
+        pieces = resample(_take(count, pieces), rate)
         blocks = _regroup(pieces, max(1, round(block_seconds * SAMPLE_RATE)))
         first = next(blocks, None)
         if first is None:
-            raise AudioError(_why_empty(name, offset, decoder))
+            raise faults.error(offset, end) or AudioError(_why_empty(name, offset, decoder))
         close = stack.pop_all().close
-    return AudioReader(name, rate, decoder.n_channels, seconds, chain([first], blocks), close)
+
+    def find_error() -> AudioError | None:
+        for note in decoder.notes:
+            _tell(note)
+        return faults.error(offset, end)
+
+    for note in decoder.notes:
+        _tell(note)
+    return AudioReader(
+        name,
+        decoder.sample_rate,
+        decoder.n_channels,
+        seconds,
+        chain([first], blocks),
+        find_error,
+        close,
+    )
+
+
+def _tell(note: str) -> None:
+    """Warn of what the user should know although all is heard: once, however often a file is opened."""
+    if note not in _told:
+        _told.add(note)
+        logger.warning("%s", note)
+
+
+_told: set[str] = set()
+
+
+def read_duration(path: str | Path) -> float:
+    """Seconds of sound that can be heard: a header's word is taken where the last sample is there.
+
+    Raises AudioError for a source that cannot be read whole.
+    """
+    path = Path(path)
+    _check_readable(path, str(path))
+    decoder = open_decoder(path, str(path), Faults(str(path)), None, None)
+    try:
+        if decoder.seconds and decoder.has_last_sample():
+            return decoder.seconds
+    finally:
+        decoder.close()
+    with open_audio(path) as reader:
+        return sum(map(len, reader)) / SAMPLE_RATE
 
 
 def read_audio(
@@ -261,7 +409,11 @@ def from_array(array: NDArray[Any], sample_rate: int = SAMPLE_RATE) -> Samples:
             f"a sample rate of {sample_rate} Hz is not speech; "
             f"{LOWEST_SAMPLE_RATE} to {HIGHEST_SAMPLE_RATE} Hz can be read"
         )
-    return np.concatenate(list(resample(_check_finite(iter([samples]), 0, sample_rate, name), sample_rate)))
+    is_finite = np.isfinite(samples)
+    if not is_finite.all():
+        first = int(is_finite.argmin())
+        raise AudioError(f"{name}: sample {first} (at {first / sample_rate:.2f} s) is not a finite number")
+    return np.concatenate(list(resample(iter([samples]), sample_rate)))
 
 
 @contextmanager
@@ -276,7 +428,7 @@ def write_audio(path: str | Path) -> Iterator[Callable[[Samples], None]]:
     path = Path(path)
     if path.suffix.lower() not in {".wav", ".flac"}:
         raise UsageError(f"{path}: recordings are saved as .wav or .flac; choose such a name")
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(8)}{path.suffix}")
 
     def failed(error: Exception) -> OutputError:
         reason = " ".join(str(error).split())
@@ -296,7 +448,21 @@ def write_audio(path: str | Path) -> Iterator[Callable[[Samples], None]]:
         with file:
             yield append
     finally:
+        if path.suffix.lower() == ".wav" and temporary.stat().st_size > _LARGEST_WAV:
+            _leave_length_open(temporary)
         os.replace(temporary, path)
+
+
+def _leave_length_open(path: Path) -> None:
+    """Say in the header of a WAV, as programs do that write into a pipe, that it goes on to its end.
+
+    libsndfile writes what is left of a length that does not fit, and readers would believe it.
+    """
+    with open(path, "r+b") as file:
+        at = file.read(4096).index(b"data") + 4
+        for place in (4, at):
+            file.seek(place)
+            file.write(b"\xff" * 4)
 
 
 def _channel_index(channels: str | int) -> int | None:
@@ -308,31 +474,11 @@ def _channel_index(channels: str | int) -> int | None:
         raise UsageError(f"channels {channels!r}: must be mix or the number of a channel") from None
 
 
-def _why_empty(name: str, offset: float, decoder: _Decoder) -> str:
+def _why_empty(name: str, offset: float, decoder: Decoder) -> str:
     if not offset:
         return f"{name}: no samples in it; was the recording stopped before it began?"
-    length = "" if not decoder.n_frames else f" ({decoder.n_frames / decoder.sample_rate:.3f} s)"
+    length = f" ({decoder.n_heard / decoder.rate:.3f} s)" if decoder.n_heard else ""
     return f"{name}: offset {offset:g} s is at or beyond the end{length}; choose a smaller one"
-
-
-def _open_decoder(path: Path, name: str, raw_sample_rate: int | None) -> _Decoder:
-    _check_readable(path, name)
-    import soundfile
-
-    if raw_sample_rate is None and path.suffix.lower() in {".raw", ".pcm"}:
-        # Guessing a format from bare samples finds one by accident and decodes noise.
-        raise AudioError(f"{name}: raw samples have no header; give --raw --sample-rate HZ")
-    try:
-        decoder = _SoundFileDecoder(path, name, raw_sample_rate)
-    except soundfile.SoundFileError as error:
-        if raw_sample_rate is not None:
-            raise AudioError(f"{name}: cannot be read as raw samples; check the file") from error
-        return _ContainerDecoder(path, name)
-    # A recorder that was cut off leaves a header that says 0: FFmpeg reads what follows it.
-    if decoder.n_frames == 0 and raw_sample_rate is None:
-        decoder.close()
-        return _ContainerDecoder(path, name)
-    return decoder
 
 
 def _check_readable(path: Path, name: str) -> None:
@@ -354,268 +500,145 @@ def _check_readable(path: Path, name: str) -> None:
         raise AudioError(f"{name}: cannot be read ({reason}); check the path") from error
 
 
-class _Decoder(Protocol):
-    """A source at its own rate. n_frames: what its header promises, None if it does not say."""
-
-    sample_rate: int
-    n_channels: int
-    n_frames: int | None
-
-    def pieces(self, start: int, channel: int | None) -> Iterator[Samples]:
-        """Mono samples from frame `start` on, in pieces of bounded size."""
-
-    def close(self) -> None: ...
-
-
-class _SoundFileDecoder:
-    def __init__(self, path: Path, name: str, raw_sample_rate: int | None) -> None:
-        self._path = os.fsencode(path)
-        self._name = name
-        self._raw: dict[str, Any] = {}
-        if raw_sample_rate is not None:
-            self._raw = {
-                "samplerate": raw_sample_rate,
-                "channels": 1,
-                "format": "RAW",
-                "subtype": "PCM_16",
-                "endian": "LITTLE",
-            }
-        self._open()
-        self.sample_rate: int = self._file.samplerate
-        self.n_channels: int = self._file.channels
-        # Streamed FLAC does not know its length; libsndfile then gives its largest number.
-        self.n_frames = self._file.frames if self._file.frames < 1 << 62 else None
-        self._n_per_read = max(_SALVAGE_FRAMES, _VALUES_PER_READ // self.n_channels)
-
-    def _open(self) -> None:
-        import soundfile
-
-        self._file = soundfile.SoundFile(self._path, **self._raw)
-        # After every read of a seekable file soundfile seeks to where it already is. In MP3 with a
-        # variable bit rate libsndfile then lands elsewhere, and the blocks do not join.
-        self._file.seekable = lambda: False
-
-    def _go_to(self, position: int) -> None:
-        """Continue at this frame of a file that was just opened."""
-        if self._file.format != "MP3":
-            self._file.seek(position)
-            return
-        while position > 0:
-            skipped = len(self._read(min(position, self._n_per_read)))
-            if not skipped:
-                return
-            position -= skipped
-
-    def _read(self, n_frames: int) -> Samples:
-        frames: Samples = self._file.read(n_frames, dtype="float32", always_2d=True)
-        return frames
-
-    def pieces(self, start: int, channel: int | None) -> Iterator[Samples]:
-        import soundfile
-
-        if self.n_frames is not None and start >= self.n_frames:
-            return
-        position = start
-        step = self._n_per_read
-        # libsndfile leaves out Opus's pre-skip, where FFmpeg has written it, only after a seek.
-        must_seek = start > 0 or self._file.subtype == "OPUS"
-        while True:
-            try:
-                if must_seek:
-                    self._go_to(position)
-                    must_seek = False
-                frames = self._read(step)
-            except soundfile.SoundFileError as error:
-                if step == _SALVAGE_FRAMES:
-                    raise self._damaged(position) from error
-                # What was decoded before the damage is lost with the failed read: get it again.
-                step = _SALVAGE_FRAMES
-                self._file.close()
-                self._open()
-                must_seek = True
-                continue
-            if not len(frames):
-                break
-            position += len(frames)
-            yield to_mono(frames, channel)
-        # Only FLAC always states its length exactly: cut between two of its frames, it just ends.
-        if self._file.format == "FLAC" and self.n_frames is not None and position < self.n_frames:
-            raise self._damaged(position)
-
-    def _damaged(self, position: int) -> AudioError:
-        return _damaged(self._name, position / self.sample_rate)
-
-    def close(self) -> None:
-        self._file.close()
+def _framed(pieces: Iterator[NDArray[Any]], size: int) -> Iterator[NDArray[Any]]:
+    """The same (samples, channels), each `size` long but where the number of channels changes."""
+    held: list[NDArray[Any]] = []
+    n_held = 0
+    for piece in pieces:
+        if held and piece.shape[1] != held[0].shape[1]:
+            yield np.concatenate(held)
+            held, n_held = [], 0
+        while n_held + len(piece) >= size:
+            n_taken = size - n_held
+            yield np.concatenate([*held, piece[:n_taken]]) if held else piece[:n_taken]
+            piece = piece[n_taken:]
+            held, n_held = [], 0
+        if len(piece):
+            held.append(piece)
+            n_held += len(piece)
+    if held:
+        yield np.concatenate(held)
 
 
-class _ContainerDecoder:
-    """The first sound track of anything that FFmpeg can read, placed by its time stamps."""
+def _finite(
+    pieces: Iterator[NDArray[Any]], position: int, rate: int, faults: Faults
+) -> Iterator[NDArray[Any]]:
+    """The same with silence where samples are no numbers that sound can have."""
+    for piece in pieces:
+        is_finite = np.abs(piece) <= _LARGEST_SAMPLE  # False for NaN
+        if not is_finite.all():
+            if faults.not_finite is None:
+                first = position + int((~is_finite).any(axis=1).argmax())
+                faults.not_finite = (first, first / rate)
+            piece = np.where(is_finite, piece, np.float32(0))
+        yield piece
+        position += len(piece)
 
-    def __init__(self, path: Path, name: str) -> None:
-        self._path = path
-        self._name = name
-        self._open()
 
-    def _open(self) -> None:
-        import av
+def _mono(
+    pieces: Iterator[NDArray[Any]], channel: int | None, position: int, rate: int, faults: Faults
+) -> Iterator[Samples]:
+    """One channel, or the mean of all; those that are upside down are turned first.
 
-        try:
-            # The prefix and the list keep names and play lists from reaching for the network.
-            self._container = av.open(
-                "file:" + str(self._path),
-                options={"protocol_whitelist": "file"},
-                metadata_errors="ignore",
-            )
-        except (av.error.FFmpegError, ValueError) as error:
-            raise AudioError(self._unreadable()) from error
-        try:
-            if not self._container.streams.audio:
-                raise AudioError(
-                    f"{self._name}: no audio stream found; is this a video without sound?"
-                )
-            self._stream = self._container.streams.audio[0]
-            self._frames = iter(self._container.decode(self._stream))
-            try:
-                self._first = next(self._frames, None)
-            except (av.error.FFmpegError, ValueError) as error:
-                raise AudioError(self._unreadable()) from error
-            if self._first is None:
-                raise AudioError(
-                    f"{self._name}: no samples in it; was the recording stopped before it began?"
-                )
-        except BaseException:
-            self._container.close()
-            raise
-        # Not the stream's own rate: the header of an HE-AAC stream gives half of what comes out.
-        self.sample_rate = int(self._first.sample_rate)
-        self.n_channels = int(self._first.layout.nb_channels)
-        self.n_frames: int | None = None
-        if self._container.duration is not None:
-            self.n_frames = round(self._container.duration * self.sample_rate / av.time_base)
-        origin = self._container.start_time
-        if origin is not None:
-            self._origin_seconds = origin / av.time_base
-        elif self._first.time is not None:
-            self._origin_seconds = self._first.time
+    Two channels of opposite sign (a plug soldered wrongly) would leave nothing of the voice. Each
+    second with a voice is judged by itself, without the low tones, where hum may be opposite by right.
+    """
+    polarity = _Polarity(rate)
+    for piece in pieces:
+        n_channels = piece.shape[1]
+        if channel is not None and channel >= n_channels:
+            at = position / rate
+            reason = f"there is no channel {channel + 1} any more at {at:.2f} s; mix them"
+            faults.other = faults.other or [(at, reason)]
+            yield np.zeros(len(piece), np.float32)
+        elif channel is not None or n_channels == 1:
+            yield to_mono(piece, channel)
         else:
-            self._origin_seconds = 0.0
-
-    def _unreadable(self) -> str:
-        return f"{self._name}: not a sound or video file, or damaged; convert it to WAV or FLAC"
-
-    def pieces(self, start: int, channel: int | None) -> Iterator[Samples]:
-        frames, position = self._frames_before(start)
-        pieces = self._gapless(frames, position, channel)
-        yield from _regroup(_drop(start - position, pieces), self.sample_rate)
-
-    def _frames_before(self, start: int) -> tuple[Iterator[Any], int]:
-        """Decoded frames that begin at or before sample `start`, and where the first one begins."""
-        import av
-
-        target = start / self.sample_rate - _PREROLL_SECONDS
-        names = set(self._container.format.name.split(","))
-        if target > _PREROLL_SECONDS and names & _SEEKABLE_CONTAINERS:
-            try:
-                seconds = target + self._origin_seconds
-                self._container.seek(round(seconds * av.time_base), backward=True)
-                frames = iter(self._container.decode(self._stream))
-                first = next(frames, None)
-            except av.error.FFmpegError:
-                first = None
-            position = None if first is None else self._position(first)
-            if position is not None and position <= start:
-                return chain([first], frames), position
-            self._container.close()  # a file without a usable index: decode from the beginning
-            self._open()
-        return chain([self._first], self._frames), 0
-
-    def _position(self, frame: Any) -> int | None:
-        if frame.time is None:
-            return None
-        return round((frame.time - self._origin_seconds) * self.sample_rate)
-
-    def _gapless(
-        self, frames: Iterator[Any], position: int, channel: int | None
-    ) -> Iterator[Samples]:
-        """Mono samples of the frames, with silence where the sound track has none.
-
-        Sound that begins after the picture, or pauses, must not shift the times of later words.
-        """
-        import av
-
-        rate = self.sample_rate
-        while True:
-            try:
-                frame = next(frames, None)
-            except (av.error.FFmpegError, ValueError) as error:
-                raise _damaged(self._name, position / rate) from error
-            if frame is None:
-                return
-            if frame.sample_rate != rate:
-                raise AudioError(
-                    f"{self._name}: the sample rate changes from {rate} to {frame.sample_rate} Hz"
-                    f" at {position / rate:.2f} s; convert it to WAV or FLAC"
-                )
-            due = self._position(frame)
-            # A time stamp beyond the promised end is damage, not a pause.
-            if (
-                due is not None
-                and due - position > _GAP_SECONDS * rate
-                and self.n_frames is not None
-                and due <= self.n_frames
-            ):
-                while position < due:
-                    silence = np.zeros(min(rate, due - position), dtype=np.float32)
-                    position += len(silence)
-                    yield silence
-            samples = _frame_samples(frame)
-            if channel is not None and channel >= samples.shape[1]:
-                raise AudioError(
-                    f"{self._name}: there is no channel {channel + 1} any more at"
-                    f" {position / rate:.2f} s; use another one or mix"
-                )
-            position += len(samples)
-            yield to_mono(samples, channel)
-
-    def close(self) -> None:
-        self._container.close()
+            signs = polarity.of(piece)
+            yield to_mono(piece if (signs == 1).all() else piece * signs, None)
+        position += len(piece)
 
 
-def _frame_samples(frame: Any) -> NDArray[Any]:
-    """(samples, channels) float32 in [-1, 1] of an FFmpeg frame of any sample format."""
-    values = frame.to_ndarray()
-    if frame.format.is_packed:
-        values = values.reshape(-1, frame.layout.nb_channels)
-    else:
-        values = values.T
-    if values.dtype.kind == "u":
-        return (values.astype(np.float32) - 128) / 128
-    if values.dtype.kind == "i":
-        return values.astype(np.float32) / np.float32(2.0 ** (8 * values.dtype.itemsize - 1))
-    return values.astype(np.float32, copy=False)
+class _Polarity:
+    """Which channels of a recording are upside down."""
+
+    def __init__(self, rate: int) -> None:
+        self._step = max(1, rate // 8000)  # a part of the samples tells enough
+        self._signs = np.ones(0, np.float32)
+        self._loudest = 0.0
+
+    def of(self, frames: NDArray[Any]) -> NDArray[np.float32]:
+        """1 or -1 for each channel, so that they add up; as before where that is not clear."""
+        if len(self._signs) != frames.shape[1]:
+            self._signs, self._loudest = np.ones(frames.shape[1], np.float32), 0.0
+        coarse = np.ascontiguousarray(frames[:: self._step].T)
+        voices = coarse[:, 2:] - 2 * coarse[:, 1:-1] + coarse[:, :-2]  # nearly 60 dB less of hum
+        power = float(np.vdot(voices, voices))
+        self._loudest = max(self._loudest, power)
+        if power > _LOUD_ENOUGH * self._loudest:
+            total = voices[0]
+            for i in range(1, frames.shape[1]):
+                other = voices[i]
+                in_sum, in_difference = (float(x @ x) for x in (total + other, total - other))
+                if in_difference > _CLEARLY * in_sum:
+                    self._signs[i] = -1
+                elif in_sum > _CLEARLY * in_difference:
+                    self._signs[i] = 1
+                total = total + self._signs[i] * other
+        return self._signs
+
+
+def _scaled(pieces: Iterator[Samples], tell: Callable[[str], None]) -> Iterator[Samples]:
+    """Floats in the range of integers brought to full scale 1.
+
+    Waits for ten seconds of sound before the first sample is given, for what is quiet comes first.
+    """
+    held: list[Samples] = []
+    n_held = 0
+    divisor: float | None = None
+    for piece in pieces:
+        if divisor is None:
+            if not held and not piece.any():
+                yield piece
+                continue
+            held.append(piece)
+            n_held += 1
+            if n_held < _PIECES_TO_SEE_SCALE:
+                continue
+            piece, held = np.concatenate(held), []
+            divisor = _integer_scale(piece)
+        elif divisor == 1:
+            divisor = _integer_scale(piece)
+        else:
+            yield piece / np.float32(divisor)
+            continue
+        if divisor > 1:
+            tell(f"its samples are floats in the range of integers; divided by {divisor:.0f}")
+        yield piece if divisor == 1 else piece / np.float32(divisor)
+    if held:
+        piece = np.concatenate(held)
+        divisor = _integer_scale(piece)
+        if divisor > 1:
+            tell(f"its samples are floats in the range of integers; divided by {divisor:.0f}")
+        yield piece if divisor == 1 else piece / np.float32(divisor)
+
+
+def _integer_scale(samples: Samples) -> float:
+    """Full scale of samples that are integers stored as floats; 1 for proper floats."""
+    sizes = np.abs(samples)
+    peak = float(sizes.max(initial=0))
+    if peak < _LEAST_INTEGER_PEAK or float((sizes > 1).mean()) < 0.01:
+        return 1.0
+    return next((scale for scale in (2.0**15, 2.0**23, 2.0**31) if peak <= scale), 1.0)
 
 
 def to_mono(frames: NDArray[Any], channel: int | None) -> Samples:
+    """One channel of (samples, channels), or the mean of all."""
     if frames.shape[1] == 1:
         return frames[:, 0]
     if channel is not None:
         return np.ascontiguousarray(frames[:, channel])
     return frames.mean(axis=1, dtype=np.float32)
-
-
-def _damaged(name: str, seconds: float) -> AudioError:
-    return AudioError(
-        f"{name}: damaged or cut off at {seconds:.2f} s; copy or record it again,"
-        " or use only the part before"
-    )
-
-
-def _drop(count: int, pieces: Iterator[Samples]) -> Iterator[Samples]:
-    for piece in pieces:
-        if count < len(piece):
-            yield piece[count:]
-        count = max(0, count - len(piece))
 
 
 def _take(count: int | None, pieces: Iterator[Samples]) -> Iterator[Samples]:
@@ -629,22 +652,6 @@ def _take(count: int | None, pieces: Iterator[Samples]) -> Iterator[Samples]:
             return
 
 
-def _check_finite(
-    pieces: Iterator[Samples], position: int, rate: int, name: str
-) -> Iterator[Samples]:
-    for piece in pieces:
-        bad = ~np.isfinite(piece)
-        if bad.any():
-            first = int(bad.argmax())
-            yield piece[:first]
-            raise AudioError(
-                f"{name}: sample {position + first} (at {(position + first) / rate:.2f} s)"
-                " is not a finite number; write the file again without NaN or infinity"
-            )
-        yield piece
-        position += len(piece)
-
-
 def resample(pieces: Iterator[Samples], rate: int) -> Iterator[Samples]:
     if rate == SAMPLE_RATE:
         yield from pieces
@@ -652,29 +659,16 @@ def resample(pieces: Iterator[Samples], rate: int) -> Iterator[Samples]:
     import soxr
 
     stream = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
-    rest = np.zeros(0, dtype=np.float32)
-    try:
-        for piece in pieces:
-            yield stream.resample_chunk(np.ascontiguousarray(piece))
-    except AudioError:
-        yield stream.resample_chunk(rest, last=True)
-        raise
-    yield stream.resample_chunk(rest, last=True)
+    for piece in pieces:
+        yield stream.resample_chunk(np.ascontiguousarray(piece))
+    yield stream.resample_chunk(np.zeros(0, dtype=np.float32), last=True)
 
 
 def _regroup(pieces: Iterator[Samples], size: int) -> Iterator[Samples]:
-    """The same samples in new arrays of `size`, the last one shorter, also before an error."""
+    """The same samples in new arrays of `size`, the last one shorter."""
     held: list[Samples] = []
     n_held = 0
-    failure: AudioError | None = None
-    while True:
-        try:
-            piece = next(pieces, None)
-        except AudioError as error:
-            failure = error
-            break
-        if piece is None:
-            break
+    for piece in pieces:
         while n_held + len(piece) >= size:
             n_taken = size - n_held
             yield np.concatenate([*held, piece[:n_taken]])
@@ -685,5 +679,3 @@ def _regroup(pieces: Iterator[Samples], size: int) -> Iterator[Samples]:
             n_held += len(piece)
     if n_held:
         yield np.concatenate(held)
-    if failure is not None:
-        raise failure

@@ -10,12 +10,13 @@ import contextlib
 import io
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
 from asr import __version__
-from asr.errors import AsrError, ExitStatus, MissingExtraError, UsageError
+from asr.errors import AsrError, ExitStatus, MissingExtraError, UsageError, shown
+from asr.interruption import status_of
 
 # Verb, the same as its file in asr/commands -> what `asr --help` says of it.
 VERBS = {
@@ -65,6 +66,10 @@ def _run_reporting_errors(arguments: list[str]) -> int:
         if not arguments:
             _overview_parser().print_help(sys.stderr)
             return ExitStatus.USAGE
+        if arguments[0] == "recipe":
+            from asr.commands import recipe
+
+            return recipe.run(arguments[1:])
         if arguments[0] not in VERBS:
             return _overview(arguments[0])
         module: Any = import_module(f"asr.commands.{arguments[0]}")
@@ -77,9 +82,9 @@ def _run_reporting_errors(arguments: list[str]) -> int:
         return ExitStatus(module.run(args))
     except SystemExit as exit:  # how argparse ends --help and --version
         return exit.code if isinstance(exit.code, int) else ExitStatus.OK
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interruption:
         _report("interrupted")
-        return ExitStatus.INTERRUPTED
+        return status_of(interruption)
     except BrokenPipeError:  # the reader, say `head`, has seen enough
         _abandon_stdout()
         return ExitStatus.SOME_FAILED
@@ -110,7 +115,7 @@ def _start_again_with(extra: str, arguments: list[str]) -> None:
 
 
 def _report(message: str) -> None:
-    print(f"asr: {message}", file=sys.stderr)
+    print(f"asr: {shown(message)}", file=sys.stderr)
 
 
 def _abandon_stdout() -> None:
@@ -134,7 +139,8 @@ def _overview_parser() -> _Parser:
     parser = _Parser(
         prog="asr",
         description="Offline English speech recognition.",
-        epilog="asr VERB --help lists the options of a verb.",
+        epilog="asr VERB --help lists the options of a verb. In a clone, asr recipe NAME runs a script of "
+        "recipes/.",
     )
     _add_version(parser)
     verbs = parser.add_subparsers(metavar="VERB", title="verbs")
@@ -184,6 +190,7 @@ def _plain_spelling(arguments: list[str], parser: argparse.ArgumentParser) -> li
             plain += [f"./{path}" if path[:1] == "-" != path else path for path in waiting[::-1]]
             break
         if not argument.startswith("--"):
+            _check_dash(argument, known)
             plain.append(argument)
             continue
         name, equals, value = argument.partition("=")
@@ -215,6 +222,15 @@ def _sensible_threads(n: int) -> int:
     return n_cores
 
 
+def _check_dash(argument: str, known: Container[str]) -> None:
+    """Raise UsageError for the name of a file that begins with a dash."""
+    if argument[:1] != "-" or argument in known:
+        return
+    is_like_a_name = argument[1:2].isalpha() and argument[:2] not in known and "." in argument
+    if is_like_a_name or os.path.isfile(argument):
+        raise UsageError(f"{argument}: no such option; for the file of this name write ./{argument}")
+
+
 def _nearest(word: str, known: Iterable[str]) -> str | None:
     from difflib import get_close_matches
 
@@ -231,6 +247,13 @@ def _configure_logging(*, quiet: bool, verbose: bool) -> None:
     logging.basicConfig(
         format="asr: %(levelname)s: %(message)s", level=max(own_level, logging.WARNING), force=True
     )
+
+    def show(record: logging.LogRecord) -> bool:
+        record.msg, record.args = shown(record.getMessage()), None
+        return True
+
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(show)
     logging.getLogger("asr").setLevel(own_level)
     logging.captureWarnings(True)
     logging.getLogger("py.warnings").setLevel(logging.WARNING if verbose else logging.ERROR)

@@ -21,6 +21,7 @@ from asr.errors import AsrError, OutputError
 
 logger = logging.getLogger(__name__)
 
+_LOOK = 0.2  # seconds that another process may hold the lock only to see whether anybody does
 _PATIENCE = 5.0  # seconds for a process that is just starting to answer
 _LONGEST_REQUEST = 200  # bytes
 
@@ -37,12 +38,14 @@ class Control:
 
         answer: called in a thread of its own for each request, as soon as it comes.
         """
-        self._lock = os.open(folder / f"{name}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        path = folder / f"{name}.lock"
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            self._lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise OutputError(f"{path}: cannot be written ({error.strerror}); remove it") from None
+        if not _take(self._lock, _LOOK):
             os.close(self._lock)
-            raise AlreadyRunning(f"{name}: is already running; asr {name} end stops it") from None
+            raise AlreadyRunning(f"{name}: is already running; asr {name} end stops it")
         os.ftruncate(self._lock, 0)
         os.write(self._lock, f"{os.getpid()}\n".encode())
         self._path = folder / f"{name}.sock"
@@ -94,21 +97,41 @@ def request(folder: Path, name: str, line: str) -> str | None:
                 connection.sendall(f"{line}\n".encode())
                 return connection.makefile(encoding="utf-8").readline().strip()
         except OSError as error:
-            process = _holder(folder / f"{name}.lock")
-            if process is None:
+            if not _is_running(folder, name):
                 return None
             if time.monotonic() > deadline:
+                reason = error.strerror or error
+                process = (folder / f"{name}.lock").read_text().strip()
                 raise OutputError(
-                    f"{name}: process {process} does not answer ({error.strerror or error}); end it with kill"
+                    f"{name}: process {process} does not answer ({reason}); end it with kill"
                 ) from None
         time.sleep(0.02)
 
 
-def _holder(lock: Path) -> int | None:
-    """The process that has written its number into the lock file, if it still runs."""
+def _is_running(folder: Path, name: str) -> bool:
+    """Whether a process holds the lock, whatever number the file names; a dead one's socket is removed."""
     try:
-        process = int(lock.read_text())
-        os.kill(process, 0)
-    except (OSError, ValueError):
-        return None
-    return process
+        lock = os.open(folder / f"{name}.lock", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        if not _take(lock, 0.0):
+            return True
+        (folder / f"{name}.sock").unlink(missing_ok=True)
+        return False
+    finally:
+        os.close(lock)
+
+
+def _take(lock: int, seconds: float) -> bool:
+    """Whether the lock could be taken within this time."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.02)
+        else:
+            return True

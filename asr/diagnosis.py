@@ -89,7 +89,7 @@ def _search() -> str:
 
 def _torch() -> str:
     if not extras.is_installed("torch"):
-        return f"not installed; training, asr export and CUDA need it: pip install 'asr[{extras.TRAIN}]'"
+        return f"not installed; training, asr export and CUDA need it: {extras.remedy()}"
     import torch
     import torchaudio
 

@@ -12,6 +12,7 @@ import importlib.util
 import logging
 import queue
 import threading
+import traceback
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ def load_hook(path: Path) -> Callable[[str], str] | None:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise ConfigError(f"{path}: cannot be used as a hook ({reason})") from None
     process = getattr(module, "process", None) or getattr(module, "nerd_dictation_process", None)
@@ -66,6 +67,7 @@ class Listener(Protocol):
 @dataclass(frozen=True)
 class DictationConfig:
     continuous: bool = False  # each pause ends a sentence; else only the end of the dictation does
+    live: bool = False  # write words as they are committed; else what was said once the pause has come
     defer_output: bool = False  # write everything at the end
     timeout: float = 0.0  # seconds without a word after which it ends by itself; 0: never
 
@@ -187,7 +189,7 @@ class Dictation:
                 if event.words:
                     self._n_silent = 0
                 # A hook sees whole utterances only: it might do something each time that it is called.
-                if self._process is None:
+                if self._config.live and self._process is None:
                     self._write(self._writer.hear(" ".join(word.text for word in event.committed)))
 
     def _processed(self, text: str) -> str:
@@ -195,12 +197,18 @@ class Dictation:
             return text
         try:
             processed = self._process(text)
-            if not isinstance(processed, str):
-                raise TypeError(f"process() gave {type(processed).__name__}, not a text")
-            return processed
-        except Exception as error:
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            logger.error("hook: %s; the words are written as they are", reason)
+            if isinstance(processed, str):
+                return processed
+            logger.error(
+                "hook: process() gave %s, not a text; the words are written as they are",
+                type(processed).__name__,
+            )
+            return text
+        except (Exception, SystemExit) as error:
+            # Its message may quote what was said, which no log may hold.
+            lines = [line for _, line in traceback.walk_tb(error.__traceback__)]
+            place = f" in line {lines[1]}" if len(lines) > 1 else ""  # of the hook; line 0 is here
+            logger.error("hook: %s%s; the words are written as they are", type(error).__name__, place)
             return text
 
     def _close_utterance(self) -> None:

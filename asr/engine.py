@@ -43,10 +43,11 @@ class Engine(Protocol):
 
 
 def file_to_run(path: Path, *, engine: str = "auto", device: str = "auto") -> Path:
-    """The graph, for ONNX Runtime, or the checkpoint, for torch; quick, since neither is read.
+    """The graph, for ONNX Runtime, or the checkpoint, for torch; quick, since no weights are read.
 
-    path, engine, device: as load() has them. Raises UsageError for what contradicts itself,
-    MissingExtraError where torch would have to run but is not installed, CheckpointError without a graph.
+    path, engine, device: as load() has them. Raises UsageError for what contradicts itself, CheckpointError
+    without a graph or for a checkpoint that is none, MissingExtraError where torch would have to run but is
+    not installed.
     """
     if engine == "onnx" and device == "cuda":
         raise UsageError("--engine onnx: runs on the CPU; leave out --device cuda, or take --engine torch")
@@ -57,6 +58,7 @@ def file_to_run(path: Path, *, engine: str = "auto", device: str = "auto") -> Pa
         raise CheckpointError(f"{graph}: no such file; asr export {path} makes it")
     if engine == "onnx" or path == graph or (engine == "auto" and _may_take(graph, device)):
         return graph
+    metadata.read(path)  # before 5 GB are installed for a file that is no model
     if engine == "torch" or device == "cuda":
         extras.require("torch", "--engine torch" if engine == "torch" else "--device cuda")
     extras.require("torch", f"{path}: a checkpoint without {graph.name} beside it")

@@ -3,6 +3,7 @@
 Every error that a user can cause is an AsrError whose message is one line: what, where, what to do.
 """
 
+import re
 from enum import IntEnum
 
 
@@ -58,6 +59,10 @@ class TrainingError(AsrError):
     """Training cannot go on: its data or its settings make the loss lose its value."""
 
 
+class SearchError(AsrError):
+    """A segment could not be searched: every process that tried was killed."""
+
+
 class BenchmarkError(AsrError):
     """A program that was to be measured failed; the message is its own."""
 
@@ -66,8 +71,23 @@ class OutputError(AsrError):
     """A result could not be written: missing folder, no permission, disk full."""
 
 
+class DiskFullError(OutputError):
+    """There is no room for a result, nor for the next ones: a full disk, a quota, a read-only file system."""
+
+
 class ExitStatus(IntEnum):
     OK = 0
     SOME_FAILED = 1
     USAGE = 2
+    HUNG_UP = 129
     INTERRUPTED = 130
+    TERMINATED = 143
+
+
+# Control characters, line and paragraph separators, marks that reverse the direction, lone surrogates.
+_UNSHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def shown(text: object) -> str:
+    """A text from outside, such as a file's name, on one line that no terminal obeys: ESC is \\x1b."""
+    return _UNSHOWN.sub(lambda match: match[0].encode("unicode_escape").decode(), str(text))

@@ -27,6 +27,9 @@ _X11_DELAY_MS = 12  # between keys
 # key later than that sees another character or none: with 12 ms, a Tk window missed one in twenty.
 _X11_LENT_KEY_MS = 100
 _SECONDS_PER_CHARACTER = 0.1  # far more than any tool takes
+_SECONDS_FOR_WINDOW = 10.0
+_MOST_WORDS = 3  # that a correction may delete unasked
+_KEYS_AT_ONCE = 8  # backspaces between two looks at which window has the focus
 _REMEDIES = {
     "xdotool": "apt-get install xdotool",
     "wtype": "apt-get install wtype",
@@ -58,6 +61,27 @@ class Keyboard:
         for call in self._calls(edit) if edit.n_deleted or edit.text else ():
             self._run(call)
 
+    @property
+    def tells_window(self) -> bool:
+        """Whether window() can tell windows apart; no tool of Wayland can."""
+        return self.tool == "xdotool"
+
+    def window(self) -> str | None:
+        """The number of the window that has the focus; None if it cannot be told."""
+        if not self.tells_window:
+            return None
+        try:
+            asked = subprocess.run(
+                ("xdotool", "getwindowfocus"),
+                capture_output=True,
+                encoding="utf-8",
+                timeout=_SECONDS_FOR_WINDOW,
+                env=self._environment,
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return asked.stdout.strip() or None if asked.returncode == 0 else None
+
     def _run(self, call: Call) -> None:
         tool = call.arguments[0]
         seconds = 10 + _SECONDS_PER_CHARACTER * (len(call.stdin) + sum(map(len, call.arguments)))
@@ -79,6 +103,8 @@ class Keyboard:
                 raise OutputError(f"{tool}: not done in {seconds:.0f} s; is the screen locked?") from None
             messages.seek(0)
             message = " ".join(messages.read().split())
+        if any(len(word) > 1 and word in message for word in call.stdin.split()):
+            message = "its message quotes the text"  # what was said belongs in no log
         if status:
             raise OutputError(
                 f"{tool}: failed ({message or f'exit status {status}'});"
@@ -86,6 +112,82 @@ class Keyboard:
             )
         if message:
             logger.warning("%s: %s", tool, message)
+
+
+class Typist:
+    """Edits -> a keyboard, so that nothing is deleted but what was typed in the same window.
+
+    A correction that would delete more than a few words, or reach into the sentence before, is left out
+    as well: the words that are new are typed, those that are there stay. What the speaker wants
+    deleted ("scratch that") may be longer, but in the same window only.
+    """
+
+    def __init__(self, keyboard: Keyboard, *, live: bool = False) -> None:
+        """live: where the focused window cannot be told, correct all the same."""
+        self._keyboard = keyboard
+        self._trusts_blindly = live and not keyboard.tells_window
+        self._text = ""  # as the edits have it
+        self._typed = ""  # what was typed in the window without a change of focus in between
+        self._window: str | None = None
+
+    def apply(self, edit: Edit) -> None:
+        """Raises OutputError when the tool fails."""
+        kept = self._text[: len(self._text) - edit.n_deleted]
+        deleted = self._text[len(kept) :]
+        self._text = kept + edit.text
+        text = edit.text
+        if deleted and not (self._may_delete(deleted, edit) and self._delete(len(deleted))):
+            logger.warning("nothing is deleted: the text is not known to end with what was typed here")
+            text = _continuation(deleted, edit.text)
+        if text:
+            self._type(text)
+
+    def _may_delete(self, deleted: str, edit: Edit) -> bool:
+        if not self._typed.endswith(deleted):
+            return False
+        reaches_back = re.search(r"[.!?\n]\s*\S", deleted)
+        return edit.is_wanted or (len(deleted.split()) <= _MOST_WORDS and not reaches_back)
+
+    def _delete(self, n_characters: int) -> bool:
+        """Whether all of them were deleted; False once another window has the focus."""
+        while n_characters:
+            if not self._has_focus(self._keyboard.window()):
+                self._typed = ""
+                return False
+            n_keys = min(n_characters, _KEYS_AT_ONCE)
+            self._keyboard.apply(Edit(n_keys, ""))
+            self._typed = self._typed[:-n_keys]
+            n_characters -= n_keys
+        return True
+
+    def _type(self, text: str) -> None:
+        window = self._keyboard.window()
+        if not self._has_focus(window):
+            self._window, self._typed = window, ""
+        self._keyboard.apply(Edit(0, text))
+        self._typed += text
+        if not self._has_focus(self._keyboard.window()):  # some of it may have gone elsewhere
+            self._typed = ""
+
+    def _has_focus(self, window: str | None) -> bool:
+        return self._trusts_blindly or (window is not None and window == self._window)
+
+
+def _continuation(old: str, new: str) -> str:
+    """What of a new end of a text comes after the words of the old one, whichever of them have changed."""
+    tokens = re.findall(r"\s*\S+|\s+$", new)
+    words = [token.strip() for token in tokens]
+    # Edit distances between the old words and each beginning of the new ones.
+    distances = list(range(len(words) + 1))
+    for old_word in old.split():
+        diagonal, distances[0] = distances[0], distances[0] + 1
+        for i, word in enumerate(words, start=1):
+            diagonal, distances[i] = (
+                distances[i],
+                min(distances[i] + 1, distances[i - 1] + 1, diagonal + (word != old_word)),
+            )
+    nearest = min(range(len(distances)), key=lambda i: (distances[i], -i))
+    return "".join(tokens[nearest:])
 
 
 def choose(environment: Mapping[str, str]) -> str:
@@ -149,7 +251,8 @@ def _wtype(edit: Edit) -> list[Call]:
         if number:
             calls.append(Call(("wtype", "-k", "Return")))
         if line:
-            calls.append(Call(("wtype", "--", line)))
+            # Not as an argument: those of a process can be read by every user of the machine.
+            calls.append(Call(("wtype", "-"), line))
     return calls
 
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import tempfile
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from asr.decoding.arpa import read_arpa
+from asr.decoding.arpa import is_arpa, read_arpa
+from asr.decoding.counting import Text, count_ngrams
 from asr.decoding.decoder import DecoderOptions
 from asr.decoding.language import Language
-from asr.decoding.ngram import UNKNOWN, NGramModel, Order
+from asr.decoding.mixing import best_share, interpolate, token_log_probs
+from asr.decoding.ngram import END, UNKNOWN, NGramModel, Order
 from asr.decoding.prefix_tree import Pronunciations
 from asr.decoding.prune import prune
 from asr.decoding.recurrent import Mixture
@@ -24,6 +25,7 @@ from asr.evaluation import count_words, sum_counts
 from asr.files import open_text, readable
 from asr.labels import PHONES, Labels, Lexicon, read_cmudict
 from asr.manifest import read_manifest
+from asr.pronouncer import SAYABLE, Pronouncer
 from asr.recognizer import Recognizer
 from asr.text import normalize
 
@@ -31,12 +33,18 @@ from asr.text import normalize
 @dataclass(frozen=True)
 class BuildOptions:
     order: int = 3
-    count_prune: tuple[int, ...] = ()  # n-grams of each order seen so often or less are dropped (lmplz)
+    count_prune: tuple[int, ...] = ()  # n-grams of each order seen so often or less are dropped
     vocabulary: int = 120_000  # words kept, the most frequent first
     spelling: float = 0.7  # probability that a letter is followed by more of a spelling; 0: as in the text
     added_share: float = 0.1  # of the unigrams' probability, for all added words together
     entropy_prune: float = 0.0  # relative rise of perplexity up to which an n-gram is dropped
-    memory: str = "50%"  # that lmplz may use for sorting
+    share: float | None = None  # of the new model in a mixture; None: what makes held-out text likeliest
+
+
+_MAX_SHARE = 0.1  # of the new model, unless the user chooses: other speech must stay as likely as it was
+_FEW_SENTENCES = 1000  # in so few, each in turn is held out
+_FOLDS = 10
+_VARIANTS = 2  # pronunciations of a word that the lexicon lacks
 
 
 def build(
@@ -44,26 +52,66 @@ def build(
     lexicon: Lexicon | None,
     options: BuildOptions = BuildOptions(),
     added: Lexicon | None = None,
+    mixed_with: Language | None = None,
+    pronouncer: Pronouncer | None = None,
 ) -> Language:
-    """A language from text files (plain or .xz, a sentence a line), or from one ARPA file.
+    """A language from text files (plain or compressed, a sentence a line), or from one ARPA file.
 
     Text is normalised as training labels are. Without a lexicon its words are spelled in characters.
     added: what can be recognised too where the text lacks it.
+    mixed_with: the language that the new model is interpolated with; its words and settings stay, and
+    `info` of the result says under "mixed" with which share.
+    pronouncer: what pronounces the words that the lexicon lacks.
     """
+    text: Text | None = None
     if is_arpa(paths[0]):
         if len(paths) > 1:
             raise LanguageModelError(f"{paths[1]}: an ARPA file is converted by itself; give no second file")
         model = read_arpa(paths[0])
     else:
-        model = _count(paths, options)
-    if options.entropy_prune:
-        model = prune(model, options.entropy_prune)
-    model = with_spelling(model, options.spelling)
+        text = Text.of(read_sentences(paths), options.vocabulary)
+        if not text.n_sentences:
+            raise ManifestError(f"{paths[0]}: no words to count")
+        model = count_ngrams(text, options.order, options.count_prune)
+    model = _finished(model, options)
+    info: dict[str, Any] = {}
+    if mixed_with is not None:
+        share = options.share
+        if share is None:
+            share = _MAX_SHARE if text is None else min(_MAX_SHARE, _share(text, mixed_with.lm, options))
+        share = min(max(share, 0.001), 0.999)
+        model = interpolate(mixed_with.lm, model, share)
+        info = {**mixed_with.info, "mixed": {"share": round(share, 3)}}
     if added is not None:
         model = with_words(model, added.pronunciations, options.added_share)
         if lexicon is not None:
             lexicon = Lexicon({**added.pronunciations, **lexicon.pronunciations})
-    return Language(model, None if lexicon is None else pronounce(model, lexicon))
+    if lexicon is None:
+        return Language(model, None, info)
+    known = None if mixed_with is None else mixed_with.pronunciations
+    return Language(model, pronounce(model, lexicon, pronouncer, known), info)
+
+
+def _finished(model: NGramModel, options: BuildOptions) -> NGramModel:
+    if options.entropy_prune:
+        model = prune(model, options.entropy_prune)
+    return with_spelling(model, options.spelling)
+
+
+def _share(text: Text, other: NGramModel, options: BuildOptions) -> float:
+    """The text's share in a mixture by which its sentences are likeliest when they are left out of it."""
+    fold = np.random.default_rng(0).permutation(text.n_sentences) % _FOLDS
+    scores: list[tuple[np.ndarray, np.ndarray]] = []
+    for held_out in range(_FOLDS if text.n_sentences < _FEW_SENTENCES else 1):
+        rest = text.part(fold != held_out)
+        left_out = text.part(fold == held_out).sentences()[:_FEW_SENTENCES]
+        if rest.n_sentences and left_out:
+            model = _finished(count_ngrams(rest, options.order, options.count_prune), options)
+            scores.append((token_log_probs(other, left_out), token_log_probs(model, left_out)))
+    if not scores:  # a single sentence
+        return _MAX_SHARE
+    one, another = (np.concatenate(parts) for parts in zip(*scores, strict=True))
+    return best_share(one, another)
 
 
 def with_words(model: NGramModel, words: Iterable[str], share: float) -> NGramModel:
@@ -98,18 +146,36 @@ def read_dictionary(path: Path) -> Lexicon:
     return Lexicon({word: [tuple(phones.split()) for phones in found] for word, found in entries.items()})
 
 
-def is_arpa(path: Path) -> bool:
-    return ".arpa" in path.suffixes
+def pronounce(
+    model: NGramModel,
+    lexicon: Lexicon,
+    pronouncer: Pronouncer | None = None,
+    known: Pronunciations | None = None,
+) -> Pronunciations:
+    """The phones of all words of a model; LanguageModelError when none can be pronounced.
 
-
-def pronounce(model: NGramModel, lexicon: Lexicon) -> Pronunciations:
-    """The phones of all words of a model that the lexicon has; LanguageModelError when it has none."""
+    known: those of the model's first words, which need no others. Words that neither it nor the lexicon
+    has are pronounced by the pronouncer, if there is one.
+    """
     index = {symbol: i for i, symbol in enumerate(Labels.of_kind("phones").symbols)}
-    found = Pronunciations.of(
-        ([index[phone] for phone in phones], i)
+    done = set() if known is None else set(known.words.tolist())
+    spoken = {
+        i: lexicon.pronunciations[word]
         for word, i in model.ids.items()
-        for phones in lexicon.pronunciations.get(word, ())
+        if i not in done and word in lexicon.pronunciations
+    }
+    if pronouncer is not None:
+        lacking = [
+            (i, word) for word, i in model.ids.items() if i > END and i not in done and i not in spoken
+        ]
+        lacking = [(i, word) for i, word in lacking if re.fullmatch(SAYABLE, word)]
+        variants = pronouncer.pronounce_all([word for _, word in lacking], _VARIANTS)
+        spoken |= {i: found for (i, _), found in zip(lacking, variants, strict=True)}
+    found = Pronunciations.of(
+        ([index[phone] for phone in phones], i) for i, variants in spoken.items() for phones in variants
     )
+    if known is not None:
+        found = known.joined(found)
     if not len(found.words):
         raise LanguageModelError("the lexicon pronounces no word of the language model")
     return found
@@ -136,59 +202,13 @@ def perplexity(
 
 
 def read_sentences(paths: Iterable[Path]) -> Iterator[str]:
-    """Normalised lines of text files, plain or .xz, and texts of manifests, without the empty ones."""
+    """Normalised lines of text files, plain or compressed, and texts of manifests, without the empty ones."""
     for path in paths:
         if path.suffix == ".jsonl":
             yield from filter(None, (normalize(utterance.text) for utterance in read_manifest(path)))
         else:
             with readable(path, "text", ManifestError), open_text(path) as file:
                 yield from filter(None, map(normalize, file))
-
-
-def _count(paths: Sequence[Path], options: BuildOptions) -> NGramModel:
-    with tempfile.TemporaryDirectory(prefix="asr-lm-") as folder:
-        text, vocabulary = Path(folder) / "text", Path(folder) / "vocabulary"
-        _write_text(paths, text, vocabulary, options.vocabulary)
-        return count_ngrams(text, options, vocabulary)
-
-
-def count_ngrams(text: Path, options: BuildOptions, vocabulary: Path | None = None) -> NGramModel:
-    """The modified Kneser-Ney model that KenLM's lmplz makes of blank-separated units.
-
-    vocabulary: a file with the only units to keep; all others become <unk>.
-    """
-    program = shutil.which("lmplz")
-    if program is None:
-        raise LanguageModelError(
-            "lmplz, the counting program of KenLM, is not on the PATH: recipes/english/lmplz.sh builds it"
-        )
-    with tempfile.TemporaryDirectory(prefix="asr-lm-") as folder:
-        arpa = Path(folder) / "lm.arpa"
-        command = [program, "-o", str(options.order), "--text", str(text), "--arpa", str(arpa)]
-        command += ["-S", options.memory, "-T", folder]
-        command += ["--discount_fallback"]  # small texts lack the counts that discounts come from
-        if vocabulary is not None:
-            command += ["--limit_vocab_file", str(vocabulary)]
-        if options.count_prune:
-            command += ["--prune", *map(str, options.count_prune)]
-        result = subprocess.run(command, capture_output=True, text=True)
-        if result.returncode:
-            reason = " ".join(result.stderr.split())[-300:]
-            raise LanguageModelError(f"lmplz failed: {reason}")
-        return read_arpa(arpa)
-
-
-def _write_text(paths: Sequence[Path], text: Path, vocabulary: Path, n_words: int) -> None:
-    counts: dict[str, int] = {}
-    with text.open("w", encoding="utf-8") as file:
-        for sentence in read_sentences(paths):
-            file.write(f"{sentence}\n")
-            for word in sentence.split():
-                counts[word] = counts.get(word, 0) + 1
-    if not counts:
-        raise ManifestError(f"{paths[0]}: no words to count")
-    kept = sorted(counts, key=lambda word: (-counts[word], word))[:n_words]
-    vocabulary.write_text(" ".join(kept), encoding="utf-8")
 
 
 @dataclass(frozen=True)

@@ -124,4 +124,4 @@ def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
         row = {**asdict(utterance), "audio": inside.as_posix(), "duration": round(utterance.duration, 3)}
         lines.append(json.dumps({key: value for key, value in row.items() if value != "" or key == "text"}))
 
-    write_text(path, "".join(f"{line}\n" for line in lines))
+    write_text(Path(path), "".join(f"{line}\n" for line in lines), overwrite=True)

@@ -264,7 +264,7 @@ def _reason(error: Exception, rate: int) -> str:
     code = _code(error)
     host_error = error.args[2][1] if len(error.args) > 2 else 0
     if code == _INVALID_SAMPLE_RATE:
-        return f"does not record at {rate} Hz; leave out --samplerate"
+        return f"does not record at {rate} Hz; leave out --sample-rate"
     if code == _INVALID_CHANNEL_COUNT:
         return "does not record so few or so many channels; try another --channels"
     if code == _DEVICE_UNAVAILABLE or -host_error == errno.EBUSY:
@@ -281,7 +281,10 @@ def _why_no_device() -> str:
     captures = glob.glob("/dev/snd/pcm*c")
     if captures and not any(os.access(path, os.R_OK | os.W_OK) for path in captures):
         return "microphone: no permission to use the sound devices; add yourself to the group audio"
-    return "microphone: no input found; plug one in, or start the sound server (PulseAudio or PipeWire)"
+    return (
+        "microphone: no input found; plug one in, start the sound server, or install ALSA's way to it "
+        "(Debian: libasound2-plugins for PulseAudio, pipewire-alsa for PipeWire)"
+    )
 
 
 def _sounddevice() -> Any:

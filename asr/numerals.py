@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 _DIGITS = {
-    word: value
-    for value, word in enumerate("zero one two three four five six seven eight nine".split())
+    word: value for value, word in enumerate("zero one two three four five six seven eight nine".split())
 }
 _TEENS = {
     word: value
@@ -43,13 +42,14 @@ _HALVES = {"a m": "am", "p m": "pm"}
 Read = tuple[str, int]  # what is written, and how many words it stands for
 
 
-def to_digits(words: Iterable[str]) -> list[Read]:
+def to_digits(words: Iterable[str], *, least: int = 0) -> list[Read]:
     """Each word or spoken number as it is written, with the number of words that it stands for.
 
     Cardinals ("one hundred and five" -> 105), ordinals (21st), decimals (3.14), rows of three digits
     and more (007), years from 1100 to 2099 (1984, 1905, 1980s), times (7:30 pm), percentages (5%) and
     negative numbers (-5). What is as often no number stays a word: "one" alone, "first" to "ninth"
-    where no month is near, "a second".
+    where no month is near, "a second". Small numbers that belong together are written alike ("one or
+    two"). least: whole numbers of one word below it stay words.
     """
     words = list(words)
     read: list[Read] = []
@@ -60,9 +60,13 @@ def to_digits(words: Iterable[str]) -> list[Read]:
             or _digit_row(words, start)
             or _year(words, start)
             or _date(words, start)
+            or _phone_row(words, start)
+            or _words_alike(words, start)
             or _number(words, start)
             or (words[start], 1)
         )
+        if found[1] == 1 and found[0].isdigit() and int(found[0]) < least:
+            found = (words[start], 1)
         read.append(found)
         start += found[1]
     return read
@@ -128,7 +132,7 @@ def _ordinal(words: list[str], start: int) -> tuple[int, int] | None:
 def _with_suffix(value: int) -> str:
     if value % 100 in {11, 12, 13}:
         return f"{value}th"
-    return f"{value}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(value % 10, 'th')}"
+    return f"{value}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(value % 10, 'th') }"
 
 
 def _number(words: list[str], start: int) -> Read | None:
@@ -181,12 +185,41 @@ def _row(words: list[str], start: int) -> str:
 
 def _digit_row(words: list[str], start: int) -> Read | None:
     """Three digits or more, read one by one: a telephone number, a code."""
-    row = _row(words, start) if words[start] in _DIGITS else ""
+    row = _row(words, start)
+    if not row.strip("0") and words[start] in _OH:  # "oh oh oh" is an exclamation
+        return None
     while row and words[start + len(row) - 1] in _OH:  # "one two oh" may go on with an exclamation
         row = row[:-1]
     after = start + len(row)
     goes_on = after < len(words) and words[after] in {"point", "hundred", *_SCALES}
     return None if len(row) < 3 or goes_on else (row, len(row))
+
+
+def _phone_row(words: list[str], start: int) -> Read | None:
+    """ "eight hundred five five five" -> 800555, where three digits or more follow, read one by one."""
+    if words[start] not in _DIGITS or words[start + 1 : start + 2] != ["hundred"]:
+        return None
+    row = _digit_row(words, start + 2) if start + 2 < len(words) else None
+    return (f"{_DIGITS[words[start]]}00{row[0]}", 2 + row[1]) if row else None
+
+
+def _words_alike(words: list[str], start: int) -> Read | None:
+    """A digit that is joined to "one", which stays a word: "one or two", "between one and two"."""
+    if words[start] not in _DIGITS or _below_hundred(words, start) != (_DIGITS[words[start]], start + 1):
+        return None
+    for place in (start - 2, start + 2):
+        between = words[min(place, start) + 1 : max(place, start)]
+        if 0 <= place < len(words) and words[place] in _DIGITS and "one" in (words[place], words[start]):
+            last = max(place, start)
+            is_single = last + 1 == len(words) or words[last + 1] not in {
+                "point",
+                "percent",
+                "hundred",
+                *_SCALES,
+            }
+            if is_single and between in (["or"], ["and"], ["to"]):
+                return words[start], 1
+    return None
 
 
 def _year(words: list[str], start: int) -> Read | None:

@@ -53,15 +53,20 @@ class OnnxEngine:
         self._outputs = list(self.metadata.labels)
 
     def log_probs(self, recordings: Sequence[np.ndarray]) -> list[dict[str, np.ndarray]]:
-        """For each recording (float32 samples at 16 kHz): {output name: (frames', labels) natural logs}."""
-        lengths = [self.n_frames(len(samples)) for samples in recordings]
-        n_outputs = [-(-length // _STRIDE) for length in lengths]
-        n_frames = _STRIDE * max(1, max(n_outputs) + self.lookahead)
-        outputs, _ = self.run(recordings, lengths, n_frames, self.initial_state(len(recordings)))
-        return [
-            {name: output[i, self.lookahead : self.lookahead + n] for name, output in outputs.items()}
-            for i, n in enumerate(n_outputs)
-        ]
+        """For each recording (float32 samples at 16 kHz): {output name: (frames', labels) natural logs}.
+
+        Each goes alone: a graph in 8 bits rounds by the largest values of all that it is given at once.
+        """
+        return [self._log_probs(samples) for samples in recordings]
+
+    def _log_probs(self, samples: np.ndarray) -> dict[str, np.ndarray]:
+        length = self.n_frames(len(samples))
+        n_outputs = -(-length // _STRIDE)
+        n_frames = _STRIDE * max(1, n_outputs + self.lookahead)
+        outputs, _ = self.run([samples], [length], n_frames, self.initial_state(1))
+        return {
+            name: output[0, self.lookahead : self.lookahead + n_outputs] for name, output in outputs.items()
+        }
 
     def stream(self) -> OnnxStream:
         """A fresh pass over one utterance; only for a model of one direction."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from asr.audio import SAMPLE_RATE, find_audio, open_audio
+from asr.audio import find_audio, read_duration
 from asr.errors import AsrError, ManifestError
 from asr.manifest import Utterance
 from asr.text import ZERO_BYTE, read_lines, read_text
@@ -40,9 +40,8 @@ class Preparation:
 
 
 def seconds_of(audio: Path) -> float:
-    """Duration of a recording, counted, since headers are often wrong. AudioError if it is damaged."""
-    with open_audio(audio, block_seconds=1.0) as reader:
-        return sum(len(block) for block in reader) / SAMPLE_RATE
+    """Duration of a recording, as much as can be heard of it. AudioError if it is unreadable or damaged."""
+    return read_duration(audio)
 
 
 def prepare(

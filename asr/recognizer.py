@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
 
-from asr import align, metadata, pretrained
+from asr import align, metadata, pretrained, pronouncer
 from asr import engine as engines
 from asr.audio import SAMPLE_RATE, from_array, open_audio
 from asr.decoding.decoder import DecoderFactory, DecoderOptions, find_language, pronunciations_of
@@ -22,14 +23,19 @@ from asr.engine import Engine, EngineStream
 from asr.errors import CheckpointError
 from asr.labels import BLANK, SPACE_SYMBOL
 from asr.metadata import Metadata
-from asr.pronouncer import Pronouncer
 from asr.searches import Search, Searcher, searcher_in_processes
-from asr.segment import GRID, cut, may_hold_speech
-from asr.transcript import Transcript
+from asr.segment import Piece, cut, may_hold_speech
+from asr.transcript import MIN_CONFIDENCE, Segment, Transcript, are_believable
 
+logger = logging.getLogger(__name__)
+
+_STRIDE = 4  # frames of features in one of the output
 _PAUSE_FRAMES = 15  # 0.6 seconds without a label end a segment
 _PAUSE_FRAMES_IN_GRAMMAR = 30  # as in a stream: who spells a phrase of a grammar may well stop to think
 _LONGEST_SEGMENT_FRAMES = 1500  # a minute without a pause is decoded up to its longest gap
+# Of a word that speaks for its segment. Streams do without, since a detector of speech guards them; here
+# drums give many words that are more likely wrong than right.
+_LEAST_LIKELY = 0.5
 
 
 class Recognizer:
@@ -127,13 +133,18 @@ class Recognizer:
     ) -> Transcript:
         """Transcript of an audio or video file, or of samples in memory.
 
+        A warning is logged if a file is damaged.
+
         audio: a path, or an array as asr.audio.from_array() has it: (samples,) float32 or int16, one channel.
         sample_rate: of an array, in Hz; a file says its own.
         Raises AudioError for what cannot be read.
         """
         if isinstance(audio, str | Path):
-            with open_audio(audio) as blocks:
-                return self.transcribe_blocks(blocks, batch_size=batch_size)
+            with open_audio(audio) as reader:
+                transcript = self.transcribe_blocks(reader.heard(), batch_size=batch_size)
+            if reader.error is not None:
+                logger.warning("%s", reader.error)
+            return transcript
         return self.transcribe_blocks([from_array(audio, sample_rate)], batch_size=batch_size)
 
     def transcribe_blocks(
@@ -156,14 +167,17 @@ class Recognizer:
         *,
         batch_size: int = 2,
         on_progress: Callable[[float], None] | None = None,
+        on_begin: Callable[[Pending], None] | None = None,
     ) -> Pending:
         """What transcribe_blocks() gives, on its way: the recording has gone through the network.
 
         With in_processes(), the search may still be under way while the next recording begins.
+        on_begin: gets what will be returned, before there is anything in it.
         """
         heard = _Counted(blocks)
-        pending = self.decoding(self.log_probs(heard, batch_size=batch_size), on_progress)
-        return replace(pending, duration=heard.seconds)
+        pending = self.decoding(self.log_probs(heard, batch_size=batch_size), on_progress, on_begin)
+        pending.duration = heard.seconds
+        return pending
 
     @contextmanager
     def in_processes(self, n: int) -> Iterator[Recognizer]:
@@ -189,24 +203,30 @@ class Recognizer:
         self,
         outputs: Iterable[dict[str, np.ndarray]],
         on_progress: Callable[[float], None] | None = None,
+        on_begin: Callable[[Pending], None] | None = None,
     ) -> Pending:
-        """What decode() gives, on its way."""
+        """What decode() gives, on its way; on_begin: see begin()."""
+        # A grammar's decoder has judged by itself whether this was what it knows.
+        min_confidence = 0.0 if self._decoding.grammar else self._decoding.min_confidence
+        found = Pending(min_confidence=min_confidence)
+        if on_begin:
+            on_begin(found)
         outputs = iter(outputs)
         first = list(islice(outputs, 1))  # the network hears it while the language is on its way
         searcher = self._searcher or Searcher(self.new_decoder)
-        searches: list[Search] = []
         pending = np.zeros((0, len(self.metadata.labels[self.new_decoder.output])), np.float32)
         first_frame = 0  # of pending, in the recording
         for stretch in chain(first, outputs):
             pending = np.concatenate([pending, stretch[self.new_decoder.output]])
             if done := self._last_pause(pending):
-                searches += self._search(searcher, pending[:done], first_frame)
+                found.searches.extend(self._search(searcher, pending[:done], first_frame))
             pending, first_frame = pending[done:], first_frame + done
+            found.duration = (first_frame + len(pending)) * align.FRAME_SECONDS
             if on_progress:
-                on_progress((first_frame + len(pending)) * align.FRAME_SECONDS)
+                on_progress(found.duration)
         if len(pending):
-            searches += self._search(searcher, pending, first_frame)
-        return Pending(searches, (first_frame + len(pending)) * align.FRAME_SECONDS)
+            found.searches.extend(self._search(searcher, pending, first_frame))
+        return found
 
     def log_probs(
         self, blocks: Iterable[np.ndarray], *, batch_size: int = 2
@@ -214,14 +234,27 @@ class Recognizer:
         """Log-probabilities of consecutive stretches of a recording: {output: (frames', labels)}."""
         pieces = cut(blocks)
         while batch := list(islice(pieces, batch_size)):
-            for piece, outputs in zip(
-                batch, self._engine.log_probs([piece.samples for piece in batch]), strict=True
-            ):
-                kept = {name: output[piece.first : piece.last] for name, output in outputs.items()}
-                last = None if piece.last is None else piece.last * GRID
-                if not may_hold_speech(piece.samples[piece.first * GRID : last]):
-                    kept = {name: _only_blanks(output) for name, output in kept.items()}
-                yield kept
+            # The network need not hear what cannot be speech.
+            may_speak = [may_hold_speech(piece.proper) for piece in batch]
+            spoken = [piece.samples for piece, may in zip(batch, may_speak, strict=True) if may]
+            heard = iter(self._engine.log_probs(spoken) if spoken else ())
+            for piece, may in zip(batch, may_speak, strict=True):
+                if may:
+                    outputs = next(heard)
+                    yield {name: output[piece.first : piece.last] for name, output in outputs.items()}
+                else:
+                    yield self._only_blanks(piece)
+
+    def _only_blanks(self, piece: Piece) -> dict[str, np.ndarray]:
+        """Log-probabilities of a piece with all probability on the blank."""
+        features = self.metadata.features
+        n_frames = max(0, (len(piece.samples) - features["n_fft"]) // features["hop_length"] + 1)
+        end = -(-n_frames // _STRIDE) if piece.last is None else piece.last
+        certain = {}
+        for name, labels in self.metadata.labels.items():
+            certain[name] = np.full((max(0, end - piece.first), len(labels)), -100.0, np.float32)
+            certain[name][:, BLANK] = 0.0
+        return certain
 
     def spellings(self, word: str) -> list[list[int]]:
         """The label sequences of a normalised word among those that its decoders read."""
@@ -272,20 +305,57 @@ class Recognizer:
             yield searcher.add(log_probs[start:end], (first_frame + start) * align.FRAME_SECONDS)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Pending:
-    """A transcript that may still be in the making; duration: the recording's, in seconds."""
+    """A transcript that may still be in the making; duration: seconds of the recording heard so far.
 
-    searches: Sequence[Search]
-    duration: float
+    min_confidence: of segments that are told, as are_believable() has it.
+    """
+
+    searches: list[Search] = field(default_factory=list)
+    duration: float = 0.0
+    min_confidence: float = MIN_CONFIDENCE
 
     def done(self) -> bool:
-        """Whether result() would not wait."""
-        return all(search.is_done() for search in self.searches)
+        """Whether result() would not wait. Begins a search that has waited for others long enough."""
+        for search in self.searches:
+            if not search.is_done():
+                search.begin_if_late()
+                return False
+        return True
+
+    def known(
+        self, first: int = 0, on_error: Callable[[Exception], None] | None = None
+    ) -> tuple[list[Segment], int]:
+        """The segments whose searches are done, from search number `first` to the first that is not, and
+        that one's number: where to continue the next time. on_error: gets the error of a search that failed.
+        """
+        last = first
+        while last < len(self.searches) and self.searches[last].is_done():
+            last += 1
+        return self._told(self.searches[first:last], on_error), last
 
     def result(self) -> Transcript:
-        found = [search.result() for search in self.searches]
-        return Transcript(tuple(filter(None, found)), self.duration)
+        return Transcript(tuple(self._told(self.searches)), self.duration)
+
+    def _told(
+        self, searches: Sequence[Search], on_error: Callable[[Exception], None] | None = None
+    ) -> list[Segment]:
+        """What was found where something is said; waits for it."""
+        found = []
+        for search in searches:
+            try:
+                segment = search.result()
+            except Exception as error:
+                if on_error is None:
+                    raise
+                on_error(error)
+                continue
+            if segment is not None and are_believable(
+                segment.words, self.min_confidence, least=_LEAST_LIKELY
+            ):
+                found.append(segment)
+        return found
 
 
 def _language(decoding: DecoderOptions, model: Metadata) -> Language | None:
@@ -305,21 +375,9 @@ def _decoders(
     )
 
 
-def _pronounce(word: str) -> list[tuple[str, ...]]:
-    """The likeliest pronunciations of a word by the model that ships with the package."""
-    return _pronouncer().pronounce(word, n_best=3)
-
-
-@cache
-def _pronouncer() -> Pronouncer:
-    return Pronouncer.load(pretrained.PRONOUNCER_FILE)  # read at the first word that needs it
-
-
-def _only_blanks(log_probs: np.ndarray) -> np.ndarray:
-    """The same shape with all probability on the blank."""
-    certain = np.full_like(log_probs, -100.0)
-    certain[:, BLANK] = 0.0
-    return certain
+def _pronounce(words: Sequence[str]) -> list[list[tuple[str, ...]]]:
+    """The likeliest pronunciations of each word by the model that ships with the package."""
+    return pronouncer.shipped().pronounce_all(words, n_best=3)
 
 
 class _Counted:

@@ -15,6 +15,7 @@ import numpy as np
 SAMPLE_RATE = 16_000
 GRID = 640  # samples of one output frame: cuts lie on this grid so that output frames of pieces join
 _HOP = 160  # samples between two measurements of loudness
+_AUDIBLE_OFFSET = 0.003  # a mean that is louder than the pauses of a recording, as bad hardware adds
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,11 @@ class Piece:
     samples: np.ndarray
     first: int
     last: int | None  # None: to the end of the recording
+
+    @property
+    def proper(self) -> np.ndarray:
+        """The samples without the context."""
+        return self.samples[self.first * GRID : None if self.last is None else self.last * GRID]
 
 
 def cut(blocks: Iterable[np.ndarray], config: CutConfig = CutConfig()) -> Iterator[Piece]:
@@ -64,7 +70,8 @@ def loudness(samples: np.ndarray, smoothing: float) -> np.ndarray:
 
 def _quietest(samples: np.ndarray, shortest: int, smoothing: float) -> int:
     """Position of the quietest moment after `shortest` samples, on the grid of output frames."""
-    level = loudness(samples, smoothing)
+    offset = samples.mean()
+    level = loudness(samples - offset if abs(offset) > _AUDIBLE_OFFSET else samples, smoothing)
     first = shortest // _HOP
     return (first + int(level[first:].argmin())) * _HOP // GRID * GRID
 
@@ -74,15 +81,35 @@ def may_hold_speech(samples: np.ndarray, *, floor_db: float = -75.0, movement_db
 
     Syllables move the level of speech by far more than movement_db (between its 5th and 95th
     percentile), a fan or hiss by less. No word is shorter than 0.1 seconds; below 0.3 seconds the level
-    says too little, and all that is loud enough passes.
+    says too little, and all that is loud enough passes. An offset or hum that drowns the movement is
+    filtered out before a recording is given up.
     """
     if len(samples) < SAMPLE_RATE // 10:
         return False
     level = loudness(samples, 0.05)
-    low, high = np.percentile(level, [5, 95])
-    if high < floor_db:
+    if np.percentile(level, 95) < floor_db:
         return False
-    return len(level) < 30 or float(high - low) >= movement_db
+    if len(level) < 30 or _moves(level, movement_db):
+        return True
+    level = loudness(_without_low_tones(samples), 0.05)
+    return float(np.percentile(level, 95)) >= floor_db and _moves(level, movement_db)
+
+
+def _moves(level: np.ndarray, movement_db: float) -> bool:
+    low, high = np.percentile(level, [5, 95])
+    return float(high - low) >= movement_db
+
+
+def _without_low_tones(samples: np.ndarray) -> np.ndarray:
+    """The samples above some 300 Hz, 70 dB below which no offset and no hum is left; shorter by 50 ms."""
+    n_taps = _HOP * 5 + 1
+    time = np.arange(n_taps) - n_taps // 2
+    low_pass = np.blackman(n_taps) * np.sinc(2 * 300 / SAMPLE_RATE * time)
+    taps = -low_pass / low_pass.sum()
+    taps[n_taps // 2] += 1
+    size = 1 << (len(samples) + n_taps).bit_length()  # other sizes may take a hundred times as long
+    filtered = np.fft.irfft(np.fft.rfft(samples, size) * np.fft.rfft(taps, size), size)
+    return filtered[n_taps - 1 : len(samples)]
 
 
 @dataclass(frozen=True)

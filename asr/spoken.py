@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from os.path import commonprefix
 from pathlib import Path
 
@@ -127,10 +127,14 @@ def load_commands(path: Path) -> Commands:
 
 @dataclass(frozen=True)
 class Edit:
-    """A change at the end of a text: first delete so many characters, then add this."""
+    """A change at the end of a text: first delete so many characters, then add this.
+
+    is_wanted: the speaker has asked for the deletion, with "scratch that" or by cancelling.
+    """
 
     n_deleted: int
     text: str
+    is_wanted: bool = field(default=False, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -164,7 +168,8 @@ class Writer:
         """What changes when the open utterance holds these words (all of them, not the new ones)."""
         tokens = re.findall(r"\n+|\S+", words)  # recognised words hold no new line, those of a hook may
         self._open = _parse(tokens, self._commands, numbers_as_digits=self._numbers_as_digits)
-        return self._write()
+        is_scratched = any(piece.command and piece.command.do == SCRATCH for piece in self._open)
+        return replace(self._write(), is_wanted=is_scratched)
 
     def close(self, *, ends_sentence: bool = True) -> Edit:
         """What changes when the utterance is complete: a full stop, if sentences are to be full.
@@ -180,7 +185,7 @@ class Writer:
     def drop(self) -> Edit:
         """What changes when the open utterance is forgotten."""
         self._open = []
-        return self._write()
+        return replace(self._write(), is_wanted=True)
 
     def _write(self) -> Edit:
         utterances = _with_utterance(self._closed, self._open)

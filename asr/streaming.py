@@ -9,9 +9,8 @@ grows with the recording.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,7 +19,7 @@ from asr.engine import EngineStream
 from asr.labels import BLANK
 from asr.recognizer import Recognizer
 from asr.segment import GRID, SAMPLE_RATE, EndpointConfig
-from asr.transcript import Final, Partial, Segment, Word
+from asr.transcript import MIN_CONFIDENCE, Final, Partial, Segment, Word, are_believable
 from asr.vad import SpeechDetector
 
 STEP = 4 * GRID  # samples: 160 ms
@@ -35,7 +34,7 @@ _BEAM_BEFORE_SECOND_PASS, _THRESHOLD_BEFORE_SECOND_PASS = 300, 10.0
 class StreamConfig:
     endpoint: EndpointConfig = EndpointConfig()
     pre_roll: float = 1.0  # seconds before speech is noticed that an utterance begins with
-    least_probability: float = 0.75  # that any word of an utterance is right; what has less is none
+    min_confidence: float = MIN_CONFIDENCE  # that any word of an utterance is right; what has less is none
 
 
 class Stream:
@@ -161,19 +160,19 @@ class Stream:
         first_pass = None
         if words and self._second_pass is not None:
             first_pass = words
-            words = self._believable(self._second_pass.transcribe_blocks([samples[:n_samples]]).words)
+            whole = self._second_pass.begin([samples[:n_samples]])
+            # The utterance is judged as a whole, not each of its segments.
+            words = self._believable(replace(whole, min_confidence=0.0).result().words)
             words = tuple(word.shifted(utterance.start / SAMPLE_RATE) for word in words)
         if words:
             return [Final(Segment.of(words), first_pass)]
         return [Partial((), ())] if utterance.is_shown else []
 
     def _believable(self, words: tuple[Word, ...]) -> tuple[Word, ...]:
-        """The words, or none if they were found in a sneeze or a bark: that one of them at least is right has
-        too small a probability, as if that of one did not depend on the others."""
+        """The words, or none if they are not to be believed."""
         if self._decoder.may_retract:  # it has judged by itself whether this was what it knows
             return words
-        none_is_right = math.prod(1 - word.probability for word in words)
-        return words if 1 - none_is_right >= self.config.least_probability else ()
+        return words if are_believable(words, self.config.min_confidence) else ()
 
 
 class _Utterance:

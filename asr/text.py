@@ -22,6 +22,7 @@ _BYTE_ORDER_MARKS = {
 }
 _LIGATURES = str.maketrans(
     {"æ": "ae", "Æ": "ae", "œ": "oe", "Œ": "oe", "ß": "ss", "ø": "o", "Ø": "o", "ł": "l", "Ł": "l"}
+    | {"þ": "th", "Þ": "th", "đ": "d", "Đ": "d", "ð": "d", "Ð": "d", "ı": "i"}
 )
 _APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "`": "'"})
 # Read books write these with a full stop; LibriSpeech spells them as they are read.
@@ -34,6 +35,7 @@ _ABBREVIATIONS = {
 }
 _ABBREVIATION = re.compile(rf"\b({'|'.join(_ABBREVIATIONS)})\.", re.IGNORECASE)
 _NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+|(?:st|nd|rd|th)\b)?", re.IGNORECASE)
+_DECADE = re.compile(r"(?<![\w.,])'?(\d\d)?([1-9]0|00)'?s\b", re.IGNORECASE)  # 1980s, 1900's, '80s
 _LONGEST_NUMBER = 15  # digits; a longer one is read digit by digit, as telephone numbers are
 _SYMBOLS = {"&": " and ", "%": " percent ", "+": " plus ", "@": " at "}
 
@@ -49,6 +51,7 @@ def normalize(text: str) -> str:
     for symbol, spoken in _SYMBOLS.items():
         text = text.replace(symbol, spoken)
     if any(character.isdigit() for character in text):
+        text = _DECADE.sub(lambda match: f" {_spell_decade(match)} ", text)
         text = _NUMBER.sub(lambda match: f" {_spell_number(match[0])} ", text)
     text = unicodedata.normalize("NFKD", text).lower()
     text = "".join(c for c in text if not unicodedata.combining(c))
@@ -62,6 +65,23 @@ def normalize(text: str) -> str:
 def _keeps_apostrophe(word: str) -> bool:
     """Whether the apostrophe at an edge belongs to the word ('tis, o') rather than quoting it."""
     return word in {"'tis", "'twas", "'em", "o'", "'cause", "'til", "'bout"}
+
+
+def _spell_decade(decade: re.Match[str]) -> str:
+    """ "1980s" -> "nineteen eighties", "1900s" -> "nineteen hundreds", "2000s" -> "two thousands"."""
+    from num2words import num2words
+
+    century, year = int(decade[1] or 0), int(decade[2])
+    if century == 0 and year == 0:
+        return decade[0]
+    if year == 0:
+        spoken = (
+            f"{num2words(century // 10)} thousand" if century % 10 == 0 else f"{num2words(century)} hundred"
+        )
+        return f"{spoken}s"
+    first = f"{num2words(century)} " if century else ""
+    tens = num2words(year)
+    return first + (f"{tens[:-1]}ies" if tens.endswith("y") else f"{tens}s")
 
 
 def _spell_number(number: str) -> str:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+
+# That any word of a segment is right: takes nearly all words found in noise, and 1 of 10,000 spoken ones.
+MIN_CONFIDENCE = 0.75
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,16 @@ class Word:
         return replace(
             self, start=self.start + seconds, end=self.end + seconds, characters=characters
         )
+
+
+def are_believable(words: Sequence[Word], min_confidence: float, *, least: float = 0.0) -> bool:
+    """Whether at least one of the words is right with this probability, 0 to 1.
+
+    Else they were found in a sneeze or a bark. The words count as independent of one another.
+    least: the probability that a word needs to count.
+    """
+    likely = [word.probability for word in words if word.probability >= least]
+    return 1 - math.prod(1 - probability for probability in likely) >= min_confidence
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,15 @@ satisfied. Standard library only, for any Python from 3.11. Says what it does in
 as NAME. Can be killed at any time and started any number of times at once:
 
 - a lock, inherited by the installers, so that one whose parent was killed still holds it;
-- a stamp, written last and removed first: a folder without it is emptied and filled anew;
+- a stamp, written last: a folder without it is emptied and filled anew;
+- what works is changed in a copy, which takes its place only when it is finished;
 - the lock file also marks the folder as ours: no other folder is ever emptied or written into.
 """
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import fcntl
 import hashlib
 import os
@@ -21,10 +24,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 LOCK = "asr-install.lock"
 LOG = "asr-install.log"
 STAMP = "asr-installed"
+COPY = "asr-copy"  # the folder in which an environment that works is changed
 # What an installation is made from, as in environment.sh.
 DEFINITION = ("setup.cfg", "pyproject.toml", "setup.py", "asr/decoding/kernel.c")
 LOG_LINES_SHOWN = 15
@@ -81,12 +86,22 @@ class Environment:
             time_ns = max(path.stat().st_mtime_ns for path in definition)
             checksum = hashlib.sha256(b"\0".join(path.read_bytes() for path in definition))
             present = Stamp.read(self.venv) if self._python_works() else None
+            _remove(self.venv / COPY)  # of an installation that was killed
             # Neither bin/asr nor bin/check takes from the other what it has installed.
             if present:
+                is_addition = not _names(extras) <= _names(present.extras)
                 extras = ",".join(dict.fromkeys(filter(None, f"{present.extras},{extras}".split(","))))
             wanted = Stamp(str(self.root), extras, checksum.hexdigest())
-            if present != wanted:
-                self._install(present, wanted, lock)
+            if present is None:
+                self._begin(wanted, lock)
+            elif present != wanted:
+                try:
+                    self._change(present, wanted, lock)
+                except SetupError as error:
+                    if is_addition or present.root != wanted.root:
+                        raise
+                    self.say(f"{error}, and is used as it is")  # offline after a `git pull`, say
+                    return
             wanted.write(self.venv, time_ns)
 
     def _claim(self) -> None:
@@ -95,6 +110,8 @@ class Environment:
         except FileNotFoundError:
             is_foreign = False
             self.venv.mkdir(parents=True, exist_ok=True)
+        if not os.access(self.venv, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self.venv))
         if is_foreign:
             raise SetupError(
                 f"{self.venv}: not empty and not made by bin/asr, so left alone; "
@@ -122,44 +139,87 @@ class Environment:
         except OSError:
             return False
 
-    def _install(self, present: Stamp | None, wanted: Stamp, lock: int) -> None:
+    def _begin(self, wanted: Stamp, lock: int) -> None:
+        """Make the environment where there is none that works."""
         has_leftovers = any(entry.name != LOCK for entry in self.venv.iterdir())
-        effort = _effort(wanted.extras)
-        if present is None and has_leftovers:
-            self.say(f"unfinished or unusable installation: redoing {self.venv} ({effort}) ...")
-        elif present is None:
-            self.say(f"first use: installing into {self.venv} ({effort}) ...")
-        elif present.root != wanted.root:
+        what = "first use: installing into"
+        if has_leftovers:
+            what = "unfinished or unusable installation: redoing"
+        self.say(f"{what} {self.venv} ({_effort(wanted.extras)}) ...")
+        (self.venv / STAMP).unlink(missing_ok=True)
+        for entry in self.venv.iterdir():
+            if entry.name != LOCK:
+                _remove(entry)
+        # By its full name (python3.11, not python3): when an upgrade makes the system's python3
+        # another version, the link breaks, which is noticed, and does not lead to one that has
+        # no packages here.
+        python = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
+        self._run([python, "-I", "-m", "venv", str(self.venv)], lock)
+        self._install(self.venv, wanted.extras, lock)
+
+    def _change(self, present: Stamp, wanted: Stamp, lock: int) -> None:
+        """Bring a working environment up to date, which goes on working if that fails or is killed."""
+        if present.root != wanted.root:
             self.say(f"the clone has moved: updating {self.venv} ...")
         elif present.checksum != wanted.checksum:
             self.say(f"one of {', '.join(DEFINITION)} has changed: updating {self.venv} ...")
         else:
+            effort = _effort(wanted.extras)
             self.say(f"first use: adding {wanted.extras} to {self.venv} ({effort}) ...")
+        copy = self.venv / COPY
+        try:
+            self._copy_to(copy)
+            self._install(copy, wanted.extras, lock)
+            self._take(copy)
+        except SetupError as error:
+            raise SetupError(f"{error}; what was installed before is unharmed") from None
+        finally:
+            _remove(copy)
 
-        (self.venv / STAMP).unlink(missing_ok=True)
-        if present is None:
-            self._empty()
-            # By its full name (python3.11, not python3): when an upgrade makes the system's python3
-            # another version, the link breaks, which is noticed, and does not lead to one that has
-            # no packages here.
-            python = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
-            self._run([python, "-I", "-m", "venv", str(self.venv)], lock)
-        python = str(self.venv / "bin/python")
-        clone = f".[{wanted.extras}]" if wanted.extras else "."
-        # Modules are compiled when they are first imported: of most packages few ever are.
-        self._run([python, "-I", "-m", "pip", "install", "--no-compile", "--editable", clone], lock)
-
-    def _empty(self) -> None:
+    def _copy_to(self, copy: Path) -> None:
+        """A copy of the environment, by links: installers replace files, and never write into them."""
+        copy.mkdir()
         for entry in self.venv.iterdir():
-            if entry.name == LOCK:
+            if entry.name in (COPY, LOCK, LOG, STAMP):
                 continue
             if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry)
+                shutil.copytree(entry, copy / entry.name, symlinks=True, copy_function=_link)
             else:
-                entry.unlink()
+                shutil.copy2(entry, copy / entry.name, follow_symlinks=False)
 
-    def _run(self, command: list[str], lock: int) -> None:
-        """Run in the clone: to a person's terminal as it is, otherwise into the log.
+    def _take(self, copy: Path) -> None:
+        """Let what was installed into the copy take the environment's place."""
+        for script in (copy / "bin").iterdir():
+            _rename_interpreter(script, copy, self.venv)
+        # The packages first: whatever is between two of these steps works, under the old stamp.
+        for entry in sorted(copy.iterdir(), key=lambda entry: entry.name != "lib"):
+            _exchange(entry, self.venv / entry.name)
+
+    def _install(self, venv: Path, extras: str, lock: int) -> None:
+        clone = f".[{extras}]" if extras else "."
+        # Modules are compiled when they are first imported: of most packages few ever are.
+        pip = [str(venv / "bin/python"), "-I", "-m", "pip"]
+        command = [*pip, "install", "--no-compile", "--editable", clone]
+        if os.access(self.root, os.W_OK):
+            self._run(command, lock)
+            return
+        # setuptools writes beside what it builds. In another user's clone it builds from a copy, without the
+        # compiled search, and the packages' list of folders then names the clone itself.
+        with TemporaryDirectory(prefix="asr-source-") as source:
+            for name in (*DEFINITION, "README.md", "LICENSE"):
+                if (self.root / name).exists():
+                    (Path(source) / name).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(self.root / name, Path(source) / name)
+            shutil.copyfile(self.root / "asr/__init__.py", Path(source) / "asr/__init__.py")
+            self._run(command, lock, Path(source))
+            for folders in venv.glob("lib/*/site-packages/*.pth"):
+                text = folders.read_text()
+                if source in text:
+                    folders.unlink()  # it may be a link to the working one
+                    folders.write_text(text.replace(source, str(self.root)))
+
+    def _run(self, command: list[str], lock: int, folder: Path | None = None) -> None:
+        """Run in the clone, or in another folder: to a person's terminal as it is, otherwise into the log.
 
         Never to stdout, which is the result of what runs afterwards.
         """
@@ -174,7 +234,7 @@ class Environment:
             output = sys.stderr if is_seen else log
             status = subprocess.run(
                 command,
-                cwd=self.root,
+                cwd=folder or self.root,
                 env=variables,
                 stdout=output,
                 stderr=output,
@@ -189,6 +249,52 @@ class Environment:
         raise SetupError(f"the installation failed ({log_note}); run this again to try again")
 
 
+def _names(extras: str) -> set[str]:
+    return set(filter(None, extras.split(",")))
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:  # a file system without links
+        shutil.copy2(source, target, follow_symlinks=False)
+
+
+def _rename_interpreter(script: Path, old: Path, new: Path) -> None:
+    """Let a script start the interpreter of another folder where it names the old one's."""
+    if script.is_symlink() or not script.is_file():
+        return
+    text = script.read_bytes()
+    if text.startswith(b"#!") and bytes(old) in text:
+        temporary = script.with_name(f"{script.name}.new")  # the script may be a link to the working one
+        temporary.write_bytes(text.replace(bytes(old), bytes(new)))
+        shutil.copymode(script, temporary)
+        temporary.replace(script)
+
+
+def _exchange(source: Path, target: Path) -> None:
+    """Rename source to target, and target, if there is one, to source; in one step where that is possible."""
+    if not os.path.lexists(target):
+        source.rename(target)
+        return
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE of renameat2(2)
+    try:
+        status = ctypes.CDLL(None).renameat2(here, bytes(source), here, bytes(target), exchange)
+    except AttributeError:  # not glibc's
+        status = -1
+    if status != 0:
+        aside = source.with_name(f"{source.name}.old")
+        target.rename(aside)
+        source.rename(target)
+
+
 def _effort(extras: str) -> str:
     """What a user has to reckon with. An extra brings torch, directly or through another extra."""
     if extras:
@@ -201,11 +307,17 @@ def main() -> int:
     environment = Environment(name, Path(root), Path(venv))
     try:
         environment.bring_up_to_date(extras)
+    except PermissionError as error:
+        environment.say(
+            f"{error.filename}: {error.strerror}; name a folder of your own in ASR_VENV, "
+            f'for example ASR_VENV="$HOME/.local/share/asr-venv" {root}/bin/{name}'
+        )
+        return 1
     except (SetupError, OSError) as error:
         environment.say(str(error))
         return 1
     except KeyboardInterrupt:
-        environment.say("installation interrupted; the next use begins it again")
+        environment.say("installation interrupted; the next use that needs it begins it again")
         return 130
     return 0
 

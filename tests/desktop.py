@@ -66,6 +66,21 @@ def desktop_with_window(folder: Path) -> Iterator[Desktop]:
             process.wait()
 
 
+@contextmanager
+def another_window(desktop: Desktop, folder: Path, text: str) -> Iterator[Callable[[], str]]:
+    """A second window that takes the focus and holds a text already; gives what it holds now."""
+    content = folder / "other.txt"
+    program = Path(__file__).parent / "text_window.py"
+    python = next(python for python in (sys.executable, "/usr/bin/python3") if _has_tkinter(python))
+    window = subprocess.Popen([python, str(program), str(content), text], env=desktop.environment)
+    try:
+        wait_for(lambda: content.exists() and content.read_text(encoding="utf-8") == text, "the window")
+        yield lambda: content.read_text(encoding="utf-8")
+    finally:
+        window.terminate()
+        window.wait()
+
+
 def _has_tkinter(python: str) -> bool:
     try:
         return subprocess.run([python, "-c", "import tkinter"], stderr=subprocess.DEVNULL).returncode == 0

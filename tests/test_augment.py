@@ -11,7 +11,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from asr.training.augment import AugmentConfig, _mix, _warp, augment
+from asr.training.augment import (
+    AugmentConfig,
+    _band_hertz,
+    _in_room,
+    _mix,
+    _through_telephone,
+    _warp,
+    augment,
+)
 
 FLOOR = 1e-6
 NOTHING = AugmentConfig(
@@ -137,3 +145,65 @@ def test_noise_reaches_the_share_of_utterances_that_is_asked_for() -> None:
     results = [augmented(changed(noise=0.4), seed, noises=noises) for seed in range(200)]
     n_noisy = sum(not torch.allclose(result, frames(), atol=1e-3) for result in results)
     assert 55 < n_noisy < 105
+
+
+def click() -> Tensor:
+    """One loud frame in 200 at the floor."""
+    picture = torch.full((200, 80), math.log(FLOOR))
+    picture[20] = 0.0
+    return picture
+
+
+def test_a_room_rings_after_a_sound_and_never_before_it() -> None:
+    for seed in range(10):
+        heard = _in_room(click(), np.random.default_rng(seed), rt60=0.5, direct_db=0.0)
+        assert (heard[:20] < math.log(FLOOR) + 3).all()
+        assert (heard[21:30].mean(0) > math.log(FLOOR) + 4).all()
+
+
+def test_the_sound_of_a_room_falls_by_60_db_in_the_time_that_is_asked_for() -> None:
+    decays = []
+    for seed in range(40):
+        heard = _in_room(click(), np.random.default_rng(seed), rt60=0.6, direct_db=0.0)
+        middle = heard[:, 30:50].exp().mean(1).log() * 10 / math.log(10)
+        decays.append(float(middle[25] - middle[45]) / 20 * 100)  # decibels a second
+    assert np.mean(decays) == pytest.approx(60 / 0.6, rel=0.15)
+
+
+def test_a_room_leaves_the_whole_power_as_it_was() -> None:
+    heard = _in_room(frames(), np.random.default_rng(0), rt60=0.5, direct_db=3.0)
+    assert float(heard.exp().mean()) == pytest.approx(float(frames().exp().mean()), rel=1e-3)
+
+
+def test_a_telephone_carries_speech_up_to_4_khz_and_nothing_above() -> None:
+    hertz = _band_hertz(80)
+    kept = set()
+    for seed in range(30):
+        heard = _through_telephone(frames(), np.random.default_rng(seed), FLOOR)
+        silent = (heard <= math.log(FLOOR) + 1e-4).all(0).numpy()
+        kept.add(bool(silent[hertz > 4100].all()))
+        assert silent[hertz > 6700].all()
+        inside = torch.from_numpy((hertz > 500) & (hertz < 2900))
+        # Rounding noise only adds; it is far below what speech has there.
+        torch.testing.assert_close(heard[:, inside].mean(), frames()[:, inside].mean(), atol=0.4, rtol=0)
+    assert kept == {True, False}  # telephones, and low sample rates that reach higher
+
+
+def test_a_microphone_colours_every_frame_alike() -> None:
+    difference = augmented(changed(microphone_db=4.0)) - frames()
+    torch.testing.assert_close(difference, difference[:1].expand_as(difference), atol=1e-4, rtol=0)
+    assert 0.3 < float(difference[0].std()) < 6
+
+
+def test_babble_is_made_of_other_utterances_at_the_ratio_that_is_asked_for() -> None:
+    voices = [np.full((50, 80), level, np.float16) for level in (-3.0, 0.0, 2.0)]
+    config = changed(noise=1.0, babble=1.0, least_noise_db=10.0, most_noise_db=10.0)
+    noisy = augmented(config, voices=voices.__getitem__, n_voices=len(voices))
+    added = noisy.exp() - frames().exp()
+    assert 10 * math.log10(frames().exp().mean() / added.mean()) == pytest.approx(10, abs=0.1)
+
+
+def test_quiet_recordings_are_as_quiet_as_is_asked_for() -> None:
+    levels = [float((augmented(changed(quiet_db=20), seed) - frames()).mean()) for seed in range(100)]
+    decibels = np.array(levels) * 10 / math.log(10)
+    assert decibels.max() <= 0 and -20 < decibels.min() < -17

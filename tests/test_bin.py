@@ -6,6 +6,7 @@ build backend, so that pip needs no network, and the backend can be held in the 
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import signal
@@ -47,6 +48,7 @@ def build_editable(folder, config_settings=None, metadata_directory=None):
         )
         wheel.writestr(info + "WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\n"
                        "Tag: py3-none-any\\n")
+        wheel.writestr(info + "entry_points.txt", "[console_scripts]\\ntool = asr:run\\n")
         wheel.writestr(info + "RECORD", "")
     return name
 """
@@ -218,7 +220,7 @@ def test_a_killed_installation_is_redone_when_its_orphans_have_ended(moved: Clon
     moved.hold.unlink()
     status, stdout, stderr = finish(second)
     assert (status, stdout) == (0, "asr x audio\n")
-    assert "unfinished" in stderr
+    assert "the clone has moved" in stderr
     assert moved.n_installs() == 2
     assert moved.asr()[2] == ""
 
@@ -335,6 +337,96 @@ def test_an_extra_is_added_when_asr_asks_for_it_and_stays(moved: Clone) -> None:
     assert stderr.startswith("asr: first use: adding train to ") and stderr.count("\n") == 1
     assert moved.asr("train")[2] == moved.asr("info")[2] == ""
     assert moved.n_installs() == installs + 1
+
+
+def add_train(clone: Clone) -> tuple[int, str, str]:
+    return clone.asr("train", ASR_EXTRA="train")
+
+
+@pytest.fixture
+def light(moved: Clone) -> Clone:
+    """An installed clone without extras."""
+    assert moved.asr()[0] == 0
+    forget_extras(moved)
+    return moved
+
+
+def test_an_addition_that_fails_leaves_what_worked(light: Clone) -> None:
+    backend = (light.root / "backend.py").read_text()
+    (light.root / "backend.py").write_text("raise RuntimeError('no network')")
+    status, stdout, stderr = add_train(light)
+    assert (status, stdout) == (1, "") and "no network" in stderr
+    assert stderr.splitlines()[-1].endswith("what was installed before is unharmed")
+    assert light.asr("info") == (0, "asr info audio\n", "")
+    assert not (light.venv / "asr-copy").exists()
+    (light.root / "backend.py").write_text(backend)
+    assert add_train(light)[:2] == (0, "asr train audio\n")
+    assert add_train(light)[2] == ""
+
+
+def test_an_addition_that_is_killed_leaves_what_worked(light: Clone) -> None:
+    light.hold.touch()
+    n_installs = light.n_installs()
+    killed = light.start(light.root / "bin/asr", "train", ASR_EXTRA="train")
+    wait_until(lambda: light.n_installs() > n_installs)
+    assert light.asr("info") == (0, "asr info audio\n", "")  # also while it goes on
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.wait()
+    light.hold.unlink()
+    assert light.asr("info") == (0, "asr info audio\n", "")
+    assert add_train(light)[0] == 0
+    assert not (light.venv / "asr-copy").exists()
+
+
+def test_programs_that_an_addition_brings_start_the_environments_python(light: Clone) -> None:
+    assert add_train(light)[0] == 0
+    script = (light.venv / "bin/tool").read_text()
+    assert "asr-copy" not in script and str(light.venv / "bin/python") in script
+
+
+def test_without_network_a_changed_setup_cfg_does_not_end_what_worked(light: Clone) -> None:
+    later = time.time() + 5
+    (light.root / "setup.cfg").write_text("[metadata]\nname = asr\nversion = 3\n")
+    os.utime(light.root / "setup.cfg", (later, later))
+    (light.root / "backend.py").write_text("raise RuntimeError('no network')")
+    status, stdout, stderr = light.asr("info")
+    assert (status, stdout) == (0, "asr info audio\n")
+    assert stderr.splitlines()[-1].endswith("is unharmed, and is used as it is")
+
+
+def environment_as_another_user(
+    clone: Clone, venv: Path, monkeypatch: pytest.MonkeyPatch, *read_only: Path
+) -> int:
+    """What bin/environment.py ends with when these folders are another user's."""
+    specification = importlib.util.spec_from_file_location("environment", BIN / "environment.py")
+    assert specification and specification.loader
+    environment = importlib.util.module_from_spec(specification)
+    monkeypatch.setitem(sys.modules, "environment", environment)
+    specification.loader.exec_module(environment)
+    monkeypatch.setattr(environment, "DEFINITION", (*environment.DEFINITION, "backend.py"))
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) not in read_only)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setattr(sys, "argv", ["environment.py", "asr", str(clone.root), str(venv), ""])
+    status: int = environment.main()
+    return status
+
+
+def test_in_another_users_clone_a_folder_of_ones_own_is_asked_for(
+    clone: Clone, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert environment_as_another_user(clone, clone.venv, monkeypatch, clone.root, clone.venv) == 1
+    stderr = capsys.readouterr().err
+    assert "name a folder of your own in ASR_VENV" in stderr and stderr.count("\n") == 1
+
+
+def test_another_users_clone_runs_from_there_and_nothing_is_written_into_it(
+    clone: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    venv = tmp_path / "mine"
+    before = sorted(clone.root.rglob("*"))
+    assert environment_as_another_user(clone, venv, monkeypatch, clone.root) == 0
+    assert sorted(clone.root.rglob("*")) == before
+    assert clone.asr("info", ASR_VENV=str(venv)) == (0, "asr info audio\n", "")
 
 
 @pytest.fixture

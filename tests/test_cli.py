@@ -13,7 +13,8 @@ import pytest
 import asr
 from asr import cli
 from asr.benchmark import run_process
-from asr.errors import AudioError, ConfigError, ExitStatus, OutputError, UsageError
+from asr.errors import AsrError, AudioError, ConfigError, ExitStatus, OutputError, UsageError
+from asr.interruption import Terminated
 
 
 @pytest.fixture(autouse=True)
@@ -295,3 +296,36 @@ def test_verbose_tells_details_and_the_warnings_of_other_packages(capsys, probe)
     shown = capsys.readouterr().err
     assert "asr: info: a detail" in shown and "foreign warning" in shown
     assert "chatter" not in shown
+
+
+def test_a_request_to_terminate_has_its_own_status(capsys, probe):
+    probe(failing(Terminated(ExitStatus.TERMINATED)))
+
+    assert cli.main(["probe"]) == 143
+    assert capsys.readouterr().err == "asr: interrupted\n"
+
+
+@pytest.mark.parametrize("name", ["-talk.flac", "-probe.wav", "-v.flac"])
+def test_a_file_whose_name_begins_with_a_dash_is_told_apart_from_an_option(
+    capsys, monkeypatch, tmp_path, name
+):
+    monkeypatch.chdir(tmp_path)
+    for there in ("-talk.flac", "-v.flac"):
+        (tmp_path / there).touch()
+
+    assert cli.main(["transcribe", name]) == 2
+    assert f"write ./{name}" in capsys.readouterr().err
+
+
+ODD = "a\n\x1b[31m\u202eb\udce9"
+
+
+def test_messages_are_one_line_that_no_terminal_obeys(capsys, probe):
+    def run():
+        logging.getLogger("asr").error("%s: is odd", ODD)
+        raise AsrError(ODD)
+
+    probe(run)
+    assert cli.main(["probe"]) == 1
+    shown = "a\\n\\x1b[31m\\u202eb\\udce9"
+    assert capsys.readouterr().err == f"asr: error: {shown}: is odd\nasr: error: {shown}\n"

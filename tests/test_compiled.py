@@ -19,7 +19,8 @@ from asr.decoding import beam, compiled
 from asr.decoding import kernel as kernels
 from asr.decoding.beam import BeamSearch, Found, search_all
 from asr.decoding.compiled import CompiledLanes, kernel, new_lanes
-from asr.decoding.grammar import GrammarModel
+from asr.decoding.frames import Block, Frames
+from asr.decoding.grammar import Grammar, GrammarModel
 from asr.decoding.graph import BeamConfig, Graph, Phrase
 from asr.decoding.lanes import Lanes
 from asr.decoding.ngram import NGramModel
@@ -35,8 +36,9 @@ def test_it_is_compiled_where_there_is_a_compiler() -> None:
 
 
 def same(one: Found, other: Found) -> None:
-    """But for rounding, and for the pronunciation that a word was heard in, if it was heard in several."""
+    """But for rounding; of several pronunciations of a word both take the likeliest."""
     assert [h.words for h in one.hypotheses] == [h.words for h in other.hypotheses]
+    assert [h.nodes for h in one.hypotheses] == [h.nodes for h in other.hypotheses]
     for ours, theirs in zip(one.hypotheses, other.hypotheses, strict=True):
         assert ours.score == pytest.approx(theirs.score, rel=1e-9)
 
@@ -52,7 +54,7 @@ def graph_of(kind: str, seed: int) -> Graph:
         spelled = [([1, 2, 3], 3 + N_WORDS), ([4, 4], 4 + N_WORDS), ([1], 3), ([2, 1], 4), ([3], 5)]
         return Graph(PrefixTree(Pronunciations.of(spelled), N_LABELS), lm, config, phrases)
     if kind == "grammar":
-        grammar = GrammarModel([("a", "b"), ("b", "b", "a")])
+        grammar = GrammarModel(Grammar.of([("a", "b"), ("b", "b", "a")]))
         spelled = [([1, 2], grammar.ids["a"]), ([3], grammar.ids["b"])]
         return Graph(PrefixTree(Pronunciations.of(spelled), N_LABELS), grammar, config)
     if kind == "no language":
@@ -125,6 +127,56 @@ def test_the_shipped_language_finds_the_same_words(monkeypatch: pytest.MonkeyPat
     for one, other in zip(by_kernel, by_numpy, strict=True):
         same(one, other)
     assert sum(len(found.hypotheses[0].words) for found in by_kernel) > 20
+
+
+@needs_kernel
+def test_words_have_the_same_times_and_probabilities(monkeypatch: pytest.MonkeyPatch) -> None:
+    recognizer = Recognizer.load()
+    outputs = recognizer._engine.log_probs(
+        [read_audio(path) for path in sorted((ROOT / "tests/data").glob("*.flac"))[:6]]
+    )
+    heard = [(each["phones"], 0.0) for each in outputs]
+    by_kernel = recognizer.new_decoder.decode_all(heard)
+    monkeypatch.setattr(beam, "new_lanes", Lanes)
+    by_numpy = recognizer.new_decoder.decode_all(heard)
+    assert by_kernel == by_numpy and any(by_kernel)
+
+
+@pytest.mark.parametrize("lanes", [Lanes, new_lanes])
+def test_silence_of_any_length_gives_nothing(lanes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One frame that is looked at among blanks made arrays that are not contiguous."""
+    monkeypatch.setattr(beam, "new_lanes", lanes)
+    graph = graph_of("trigrams", 0)
+    silence = np.log(np.array([0.996, 0.001, 0.001, 0.001, 0.001], np.float32))
+    for n_frames in range(140):
+        (found,) = search_all(graph, [np.tile(silence, (n_frames, 1))])
+        assert found.hypotheses[0].words == ()
+
+
+@needs_kernel
+@pytest.mark.parametrize(
+    "layout",
+    [
+        np.asfortranarray,
+        lambda array: np.repeat(array, 2, axis=-1)[..., ::2],
+        lambda array: np.flip(np.flip(array, 0).copy(), 0),
+        lambda array: array.astype(array.dtype.newbyteorder()),
+    ],
+)
+def test_the_layout_of_arrays_means_nothing(layout) -> None:
+    graph = graph_of("trigrams", 1)
+    log_probs = random_log_probs(30, N_LABELS, 1)
+    log_probs[5:12] = log_probs[-4:] = np.log([0.996, 0.001, 0.001, 0.001, 0.001])
+    scores = []
+    for change in (lambda array: array, layout):
+        frames = Frames.of(log_probs, np.zeros(N_LABELS), graph.config)
+        lanes = new_lanes(graph)
+        lanes.begin(0)
+        for block in frames.blocks(4):
+            lanes.go_on(Block(*map(change, block)))
+        lanes.stay(change(frames.held), change(frames.carried))
+        scores.append(lanes.end(0, 3))
+    assert scores[0] == scores[1]
 
 
 @needs_kernel

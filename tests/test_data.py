@@ -263,8 +263,10 @@ def test_the_held_out_part_gets_a_manifest_of_its_own(
     arguments = ["--speakers-from-folders", "--validation-share", "0.3"]
     assert cli.main(["data", "prepare", str(folder), "-o", str(output), *arguments]) == 0
     held_out = tmp_path / "home-validation.jsonl"
-    written = [line.split(":")[0] for line in capsys.readouterr().out.splitlines()]
-    assert written == [str(output), str(held_out)]
+    out, err = capsys.readouterr()
+    assert [line.split(":")[0] for line in out.splitlines()] == [str(output), str(held_out)]
+    (speaker,) = {row["speaker"] for row in rows(held_out)}
+    assert err.startswith("held out: ") and f" % of the sound, all of {speaker}: no speaker is in both" in err
     assert len(rows(output)) == 4 and len(rows(held_out)) == 2
     assert len({row["speaker"] for row in rows(held_out)}) == 1
 

@@ -23,7 +23,7 @@ import soundfile
 from asr.audio import read_audio
 from asr.control import AlreadyRunning, Control, request
 from asr.dictation import Dictation, DictationConfig, load_hook
-from asr.errors import AsrError, AudioError, ConfigError
+from asr.errors import AsrError, AudioError, ConfigError, OutputError
 from asr.recognizer import Recognizer
 from asr.spoken import Edit, Writer, default_commands
 from asr.streaming import Stream
@@ -151,19 +151,27 @@ class Session:
 
 def test_committed_words_are_typed_while_one_speaks_and_tentative_ones_are_not() -> None:
     listener = Scripted({1: partial("", "hello"), 2: partial("hello", "whirled"), 3: final("hello world")})
-    with Session(listener) as session:
+    with Session(listener, DictationConfig(live=True)) as session:
         session.tape.play(3)
     assert session.page.edits == [Edit(0, "hello"), Edit(0, " world")]
 
 
+def test_unless_asked_for_a_sentence_is_written_once_when_it_is_final() -> None:
+    listener = Scripted({1: partial("hello"), 2: partial("hello whirled"), 3: final("hello world")})
+    with Session(listener) as session:
+        session.tape.play(3)
+    assert session.page.edits == [Edit(0, "hello world")]
+
+
 def test_a_final_result_replaces_what_was_typed_before() -> None:
-    with Session(Scripted({1: partial("hello whirled"), 2: final("hello world")})) as session:
+    script = Scripted({1: partial("hello whirled"), 2: final("hello world")})
+    with Session(script, DictationConfig(live=True)) as session:
         session.tape.play(2)
     assert session.page.text == "hello world"
 
 
 def test_an_utterance_that_came_to_nothing_leaves_nothing() -> None:
-    with Session(Scripted({1: partial("and"), 2: partial("")})) as session:
+    with Session(Scripted({1: partial("and"), 2: partial("")}), DictationConfig(live=True)) as session:
         session.tape.play(2)
     assert session.page.text == ""
 
@@ -232,7 +240,8 @@ def test_end_while_the_model_loads_still_types_what_was_said() -> None:
 
 
 def test_cancel_takes_back_what_is_unfinished_and_nothing_else() -> None:
-    with Session(Scripted({1: final("done"), 2: partial("half an")}, final("half an hour"))) as session:
+    script = Scripted({1: final("done"), 2: partial("half an")}, final("half an hour"))
+    with Session(script, DictationConfig(live=True)) as session:
         session.tape.play(2)
         wait_for(lambda: session.page.text == "done half an", "the words")
         session.dictation.request("cancel")
@@ -333,7 +342,12 @@ def test_a_hook_of_nerd_dictation_is_understood(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("body", "message"),
-    [("return text + 1", "hook: TypeError: .*; the words"), ("pass", r"hook: .*process\(\) gave NoneType")],
+    [
+        ("return text + 1", "hook: TypeError in line 2; the words"),
+        ("pass", r"hook: .*process\(\) gave NoneType"),
+        ("import sys; sys.exit(3)", "hook: SystemExit in line 2; the words"),
+        ("raise KeyError(text)", "hook: KeyError in line 2; the words"),
+    ],
 )
 def test_an_error_of_the_hook_is_one_line_and_the_words_stay(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, body: str, message: str
@@ -344,12 +358,17 @@ def test_an_error_of_the_hook_is_one_line_and_the_words_stay(
     assert session.page.text == "hello"
     (record,) = caplog.records
     assert re.search(message, record.getMessage())
-    assert "\n" not in record.getMessage()
+    assert "\n" not in record.getMessage() and "hello" not in record.getMessage()
 
 
 @pytest.mark.parametrize(
     ("source", "message"),
-    [("def process(:", "SyntaxError"), ("1 / 0", "ZeroDivisionError"), ("x = 1", "no function process")],
+    [
+        ("def process(:", "SyntaxError"),
+        ("1 / 0", "ZeroDivisionError"),
+        ("x = 1", "no function process"),
+        ("import sys; sys.exit()", "SystemExit"),
+    ],
 )
 def test_a_hook_that_cannot_be_used_is_named(tmp_path: Path, source: str, message: str) -> None:
     with pytest.raises(ConfigError, match=f"hook.py: .*{message}"):
@@ -425,6 +444,26 @@ def test_what_a_killed_process_left_is_replaced(runtime: Path) -> None:
     control = Control(runtime, "d", lambda line: "new")
     assert request(runtime, "d", "hello") == "new"
     control.close()
+
+
+def test_the_number_of_a_strangers_process_in_a_stale_lock_means_nothing(runtime: Path) -> None:
+    import socket
+
+    (runtime / "d.lock").write_text(f"{os.getppid()}\n")
+    with socket.socket(socket.AF_UNIX) as left_over:
+        left_over.bind(str(runtime / "d.sock"))
+    begin = time.monotonic()
+    assert request(runtime, "d", "status") is None
+    assert time.monotonic() - begin < 2
+    assert not (runtime / "d.sock").exists()
+
+
+def test_a_lock_that_is_a_link_is_not_followed(runtime: Path) -> None:
+    (runtime / "precious").write_text("mine")
+    (runtime / "d.lock").symlink_to(runtime / "precious")
+    with pytest.raises(OutputError, match="d.lock: cannot be written"):
+        Control(runtime, "d", str)
+    assert (runtime / "precious").read_text() == "mine"
 
 
 def test_a_silent_client_keeps_nobody_from_being_answered(runtime: Path) -> None:

@@ -109,5 +109,5 @@ def test_without_the_package_onnx_it_says_how_to_get_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnx", None)
     assert cli.main(["export", str(tiny_checkpoint), "-o", str(tmp_path)]) == ExitStatus.USAGE
-    assert "needs onnx, which is not installed; pip install 'asr[train]'" in capsys.readouterr().err
+    assert "needs onnx, which is not installed; pip install 'asr-offline[train]'" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

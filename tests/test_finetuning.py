@@ -35,7 +35,10 @@ def base(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 # --- beginning with another model -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("changes", [(), ("model.self_conditioning=true",)])
+@pytest.mark.parametrize(
+    "changes",
+    [(), ("model.self_conditioning=true",), ("model.n_layers=3",), ("model.n_layers=4",)],
+)
 def test_a_model_begun_from_another_knows_at_once_what_that_one_knew(
     corpus: Path, tmp_path: Path, base: Path, changes: tuple[str, ...]
 ) -> None:
@@ -74,6 +77,17 @@ def test_the_shape_is_that_of_the_model_begun_with_unless_the_configuration_says
     assert capsys.readouterr().out == f"{tmp_path}/run/best.safetensors\n"
     shape = checkpoint.load(tmp_path / "run/best.safetensors").model.config
     assert shape.n_hidden == 24 and shape.middle_outputs == ("phones",) and shape.dropout == 0.3
+
+
+def test_the_model_begun_with_is_validated_before_the_first_update(
+    corpus: Path, tmp_path: Path, base: Path
+) -> None:
+    trainer = Trainer(run_config(tmp_path, corpus, "training.max_updates=2"), torch.device("cpu"))
+    trainer.start_from(checkpoint.load(base))
+    trainer.prepare()
+    trainer.train()
+    first, *later = [entry for entry in metrics(tmp_path) if entry["event"] == "validation"]
+    assert first["update"] == 0 and first["word_error"] < 0.2 and [entry["update"] for entry in later] == [2]
 
 
 def test_a_run_already_begun_goes_on_with_its_own_weights(

@@ -1,12 +1,14 @@
 """Every format says the same words, in the shape that its readers expect."""
 
 import json
+import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
-from asr.formats import FORMATS, coloured, render
+from asr.formats import FORMATS, LINE_CHARACTERS, Channels, coloured, render, render_segment
 from asr.transcript import Alternative, Segment, Transcript, Word
 
 
@@ -32,7 +34,7 @@ GREETING = transcript_of(
 EMPTY = Transcript((), 2.0)
 
 
-def rendered(transcript: Transcript, format: str, **options: bool) -> str:
+def rendered(transcript: Transcript, format: str, **options) -> str:
     return render(transcript, format, file="talks/my talk.wav", model="english", **options)
 
 
@@ -311,3 +313,92 @@ def test_json_lists_the_alternatives_there_are() -> None:
     segment = Segment(0, 1, (Word("two", 0, 0.5, 0.9), Word("cats", 0.5, 1, 0.9)), alternatives=others)
     fields = json.loads(render(Transcript((segment,), 1.0), "jsonl", file="a", model="m"))["segments"][0]
     assert fields["alternatives"] == [{"text": "two cats", "score": -1.0}, {"text": "to cats", "score": -2.5}]
+
+
+TWO_SPEAKERS = Transcript(
+    (
+        segment_of(("good", 0.0, 0.5), ("morning", 4.0, 4.5), channel=1),
+        segment_of(("hello", 0.2, 0.6), ("there", 0.6, 1.0), channel=2),
+    ),
+    6.0,
+)
+NAMED = Channels(("Ann", "Bob <b>"), 2)
+
+
+def tiers_of(textgrid: str) -> dict[str, list[str]]:
+    """The texts of each tier, without the empty ones."""
+    tiers = {}
+    for tier in textgrid.split('class = "IntervalTier"')[1:]:
+        name = re.search('name = "(.*)"', tier)
+        assert name is not None
+        tiers[name[1]] = [text for text in re.findall('text = "(.*)"', tier) if text]
+    return tiers
+
+
+def test_a_textgrid_has_a_tier_for_every_channel_and_loses_no_word():
+    words = [["good", "morning"], ["hello", "there"]]
+
+    assert list(tiers_of(rendered(TWO_SPEAKERS, "textgrid")).values()) == words
+    assert tiers_of(rendered(TWO_SPEAKERS, "textgrid", channels=NAMED)) == {
+        "Ann": words[0],
+        "Bob <b>": words[1],
+    }
+    assert tiers_of(rendered(EMPTY, "textgrid", channels=Channels((), 2))) == {
+        "channel 1": [],
+        "channel 2": [],
+    }
+
+
+def test_channels_with_misleading_names_keep_tiers_of_their_own():
+    grid = rendered(TWO_SPEAKERS, "textgrid", channels=Channels(("channel 2",), 2))
+    assert [grid.count(f'"{word}"') for word in ("good", "morning", "hello", "there")] == [1, 1, 1, 1]
+
+
+def test_cues_of_several_channels_are_in_order_of_time_and_name_their_channel():
+    long_pause = Transcript(
+        (
+            segment_of(*((f"word{i}", 5.0 * i, 5.0 * i + 1) for i in range(4)), channel=1),
+            segment_of(("yes", 6.0, 6.5), channel=2),
+        ),
+        20.0,
+    )
+    cues = cues_of(rendered(long_pause, "srt", channels=NAMED))
+    starts = [start for start, _, _ in cues]
+    assert starts == sorted(starts)
+    assert [lines for _, _, lines in cues if "yes" in lines[-1]] == [["[Bob <b>] yes"]]
+    assert sum(lines[0].startswith("[Ann]") for _, _, lines in cues) == len(cues) - 1
+    assert "00:06.000 --> 00:06.500\n<v Bob &lt;b&gt;>yes\n" in rendered(long_pause, "vtt", channels=NAMED)
+    assert "\n[channel 2] yes\n" in rendered(long_pause, "srt")
+
+
+@pytest.mark.parametrize("name", ["A", "A name of forty characters, not one more"])
+def test_lines_stay_short_with_the_name_of_a_channel(name):
+    texts = ["characteristically", "a", "b" * LINE_CHARACTERS, "c" * 90, "word", "another"] * 3
+    spoken = replace(steady_segment(texts), channel=1)
+    for _, _, lines in cues_of(rendered(Transcript((spoken,), 9.0), "srt", channels=Channels((name,)))):
+        assert len(lines) <= 2 and max(map(len, lines)) <= LINE_CHARACTERS
+        assert lines[0].startswith(f"[{name}]")
+
+
+def test_a_channel_has_its_name_in_tables_too():
+    assert rendered(TWO_SPEAKERS, "tsv", channels=NAMED) == (
+        "start\tend\ttext\tchannel\n0\t4500\tgood morning\tAnn\n200\t1000\thello there\tBob <b>\n"
+    )
+    ctm = rendered(TWO_SPEAKERS, "ctm", channels=NAMED).splitlines()
+    assert [line.split(" ")[1] for line in ctm] == ["Ann", "Ann", "Bob_<b>", "Bob_<b>"]
+    assert rendered(TWO_SPEAKERS, "ctm").splitlines()[2].split(" ")[1] == "2"
+    assert rendered(TWO_SPEAKERS, "txt", channels=NAMED) == "[Ann] good morning\n[Bob <b>] hello there\n"
+    segments = json.loads(rendered(TWO_SPEAKERS, "json", channels=NAMED))["segments"]
+    assert [(s["channel"], s["channel_name"]) for s in segments] == [(1, "Ann"), (2, "Bob <b>")]
+
+
+def test_json_says_when_not_all_was_heard():
+    assert json.loads(rendered(GREETING, "json", is_complete=False))["incomplete"] is True
+    assert "incomplete" not in json.loads(rendered(GREETING, "json"))
+
+
+def test_segments_can_be_written_one_by_one():
+    first = GREETING.segments[0]
+    assert render_segment(first, 0, "txt", file="a.wav") == "good morning\n"
+    line = json.loads(render_segment(first, 3, "jsonl", file="a.wav", word_timestamps=True))
+    assert (line["file"], line["id"], line["text"], len(line["words"])) == ("a.wav", 3, "good morning", 2)

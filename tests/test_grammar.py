@@ -11,7 +11,7 @@ import pytest
 from asr.cli import main
 from asr.decoding import grammar
 from asr.decoding.decoder import DecoderFactory, DecoderOptions
-from asr.decoding.grammar import GrammarModel
+from asr.decoding.grammar import Grammar, GrammarModel
 from asr.decoding.hotwords import HotWord
 from asr.decoding.language import Language
 from asr.decoding.ngram import END, NGramModel, Order
@@ -36,7 +36,7 @@ public <command> = [please] turn the <what> (on | off);
 def phrases(tmp_path: Path, text: str) -> set[str]:
     path = tmp_path / "grammar"
     path.write_text(text, encoding="utf-8")
-    return {" ".join(phrase) for phrase in grammar.read(path)}
+    return {" ".join(phrase) for phrase in grammar.read(path).phrases(10**6) or ()}
 
 
 def test_a_list_has_a_phrase_a_line(tmp_path: Path) -> None:
@@ -54,6 +54,43 @@ def test_jsgf_rules_stand_for_all_their_phrases(tmp_path: Path) -> None:
     }
 
 
+def accepts(tmp_path: Path, text: str, *said: str) -> list[bool]:
+    """Whether a grammar allows each of some phrases."""
+    path = tmp_path / "grammar"
+    path.write_text(text, encoding="utf-8")
+    model = GrammarModel(grammar.read(path))
+    return [bool(np.isfinite(sum(model_scores(model, phrase.split())))) for phrase in said]
+
+
+def test_repetition_is_without_end(tmp_path: Path) -> None:
+    text = "#jsgf v1.0;\n<digit> = one | two | three;\npublic <code> = code <digit>+ [stop]* ;\n"
+    long = "code " + "one two three " * 50
+    assert accepts(tmp_path, text, "code one", long, f"{long} stop stop") == [True] * 3
+    assert accepts(tmp_path, text, "code", "one two", "code one stop two") == [False] * 3
+    assert accepts(tmp_path, "#JSGF;\npublic <a> = go (on)*;", "go", "go on on") == [True, True]
+
+
+def test_more_phrases_than_can_be_listed_are_allowed(tmp_path: Path) -> None:
+    text = (
+        "#JSGF V1.0;\n<d> = one | two | three | four | five;\npublic <n> = <d> <d> <d> <d> <d> <d> <d> <d>;\n"
+    )
+    assert accepts(tmp_path, text, "one two three four five one two three", "one two") == [True, False]
+
+
+def test_tags_weights_and_quotes_are_read(tmp_path: Path) -> None:
+    text = """#JSGF V1.0;
+    public <a> = /0.7/ turn "on" {act = "x;".on} | /3/ (switch "the lights" {lights})+ {twice}
+        | <NULL> hush;
+    """
+    assert accepts(tmp_path, text, "turn on", "switch the lights switch the lights", "hush") == [True] * 3
+    assert accepts(tmp_path, text, "turn", "switch the", "on") == [False] * 3
+
+
+def test_deep_parentheses_and_long_comments_are_read(tmp_path: Path) -> None:
+    text = "#JSGF V1.0;\n/*" + "* /*" * 100_000 + "*/ public <a> = " + "(" * 250 + "go" + ")" * 250 + ";"
+    assert accepts(tmp_path, text, "go") == [True]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -66,12 +103,29 @@ def test_jsgf_rules_stand_for_all_their_phrases(tmp_path: Path) -> None:
         ("#JSGF V1.0;\n\npublic <a> = <b>;\n", "grammar:3: there is no rule <b>"),
         ("#JSGF V1.0;\npublic <a> = go <b>;\n<b> = [on] <a>;\n", "grammar:3: <a> refers to itself"),
         ("#JSGF V1.0;\npublic <a> = yes;\n<a> = no;\n", "grammar:3: the rule <a> is there twice"),
-        ("#JSGF V1.0;\npublic <a> = go*;\n", r"grammar:2: '\*' is not supported"),
+        ("#JSGF V1.0;\npublic <a> = * go;\n", r"grammar:2: '\*' is not expected here"),
+        ("#JSGF V1.0;\npublic <a> = go {tag;\n", r"grammar:2: '{' is not expected here"),
+        ("#JSGF V1.0;\n\n/* public <a> = go;\n", "grammar:3: the comment that begins here has no end"),
+        ("#JSGF V1.0;\n\npublic <a> = " + "(" * 900 + "go" + ")" * 900 + ";", "grammar:3: parentheses more"),
+        ("yes\n" + "a" * 20_000, "grammar:2: .*: a word has 60 letters at most"),
+        ("yes\n" + "no " * 20_000, "grammar:2: a phrase has 1000 words at most"),
         ("#JSGF V1.0;\nimport <b.c>;\n", "grammar:2: import is not supported"),
         ("#JSGF V1.0;\nyes;\n", "grammar:2: expected a rule like 'public <name> = ...;', got 'yes'"),
         (
-            "#JSGF V1.0;\n<d> = a|b|c|d|e|f|g|h|i|j;\npublic <n> = <d> <d> <d> <d> <d> <d>;\n",
-            "<n> stands for more than 100000 phrases",
+            "#JSGF V1.0;\n<d0> = yes;\n"
+            + "".join(f"<d{i}> = <d{i - 1}> <d{i - 1}>;\n" for i in range(1, 61))
+            + "public <a> = <d60>;\n",
+            "<d18> stands for more than 500000 words",
+        ),
+        (
+            "#JSGF V1.0;\npublic <a> = <r0>;\n"
+            + "".join(f"<r{i}> = <r{i + 1}>;\n" for i in range(2000))
+            + "<r2000> = yes;\n",
+            "rules inside rules, more than 600 deep",
+        ),
+        (
+            "#JSGF V1.0;\n<x> = yes | no;\npublic <a> = (yes | no)* yes" + " <x>" * 30 + ";\n",
+            "grammar:3: the rules allow too much at once",
         ),
     ],
 )
@@ -85,11 +139,14 @@ def test_the_command_line_names_a_bad_grammar(tmp_path: Path, capsys: pytest.Cap
     assert main(["transcribe", recording, "--grammar", str(tmp_path / "none")]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err == f"asr: error: {tmp_path / 'none'}: No such file or directory\n"
+    assert (
+        captured.err
+        == f"asr: error: {tmp_path / 'none'}: not a readable grammar (No such file or directory)\n"
+    )
 
 
 def test_only_complete_phrases_may_end() -> None:
-    model = GrammarModel([("go", "home"), ("go",), ("stay", "at", "home")])
+    model = GrammarModel(Grammar.of([("go", "home"), ("go",), ("stay", "at", "home")]))
 
     def may_end(*words: str) -> bool:
         return np.isfinite(sum(model_scores(model, words)))
@@ -129,7 +186,9 @@ def language() -> Language:
 def heard(log_probs: np.ndarray, *allowed: str, labels: Labels = PHONES) -> str:
     options = DecoderOptions(grammar=tuple(tuple(phrase.split()) for phrase in allowed))
     known = language() if labels.kind == "phones" else None
-    factory = DecoderFactory({labels.kind: labels}, {}, options, known, lambda word: ["N AO R TH".split()])
+    factory = DecoderFactory(
+        {labels.kind: labels}, {}, options, known, lambda words: [["N AO R TH".split()] for _ in words]
+    )
     decoder = factory()
     decoder.step(log_probs)
     return " ".join(word.text for word in decoder.end())

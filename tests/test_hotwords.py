@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -35,12 +36,50 @@ def test_a_file_has_one_a_line_and_comments(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("Zoë", "zoe"),
+        ("Þórunn Đoković", "thorunn dokovic"),
+        ("AT&T", "a t and t"),
+        ("TCP/IP", "t c p i p"),
+        ("Marks & Spencer", "marks and spencer"),
+        ("U.S.A.", "u s a"),
+        ("R2", "r two"),
+        ("C3PO", "c three p o"),
+        ("COVID19", "covid nineteen"),
+        ("Dr. Who", "doctor who"),
+        ("NASA", "nasa"),
+    ],
+)
+def test_a_hot_word_is_what_one_says(text: str, said: str) -> None:
+    assert hotwords.parse(text) == [HotWord(said, hotwords.DEFAULT_BOOST)]
+
+
+def test_an_odd_entry_is_named_and_the_others_are_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, logger="asr")  # quiet runs of the program turn it down
+    path = tmp_path / "words"
+    path.write_bytes("\ufeff# names\r\nguide\r\n★\r\nzoë:7\r\n".encode())
+    assert hotwords.read(path, 5.0) == [HotWord("guide", 5.0), HotWord("zoe", 7.0)]
+    assert [record.getMessage().split(": ")[:2] for record in caplog.records] == [[f"{path}:3", "'★'"]]
+    path.write_text("guide\nzoë:nan\n")
+    with pytest.raises(UsageError, match="words:2: 'zoë:nan': a boost is from"):
+        hotwords.read(path)
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         (" , ", "there are none"),
         ("anneke:loud", "'anneke:loud': the boost is no number"),
-        ("c3po", "'c3po': a hot word is made of the letters a to z and '"),
-        (":5", "made of the letters"),
+        ("anneke:nan", "hot words: 'anneke:nan': a boost is from -100 to 100"),
+        ("anneke:inf", "a boost is from"),
+        ("anneke:1e9", "a boost is from"),
+        ("★", "'★': a hot word needs something that can be said"),
+        (":5", "something that can be said"),
+        ("a" * 3000, "a word has 60 letters at most"),
+        ("apostle " * 3000, "a hot word has 20 words at most"),
     ],
 )
 def test_what_is_no_hot_word_is_named(text: str, message: str) -> None:
@@ -52,7 +91,7 @@ def test_an_empty_or_missing_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty").write_text("# nothing\n")
     with pytest.raises(UsageError, match="empty: there are none"):
         hotwords.read(tmp_path / "empty")
-    with pytest.raises(UsageError, match="none: No such file"):
+    with pytest.raises(UsageError, match="none: not a readable list of hot words .No such file"):
         hotwords.read(tmp_path / "none")
 
 
@@ -74,7 +113,9 @@ def decode(units: str, *hot_words: HotWord, probability: float = 0.9) -> list[st
         "anneke": [("AE", "N", "AH", "K", "AH"), ("AH", "N", "EH", "K", "AH")],
         "york": [tuple("Y AO R K".split())],
     }
-    decoder = DecoderFactory({"phones": PHONES}, {}, options, language(), spoken.__getitem__)()
+    decoder = DecoderFactory(
+        {"phones": PHONES}, {}, options, language(), lambda words: [spoken[word] for word in words]
+    )()
     decoder.step(np.log(matrix).astype("f4"))
     return [word.text for word in decoder.end()]
 

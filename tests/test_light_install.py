@@ -117,7 +117,8 @@ def test_the_installation_is_found_well_and_torch_said_to_be_missing(asr: Asr) -
     done = asr("doctor", "--no-level-test", "--json")
     assert done.returncode == 0, done.stderr
     found = {check["name"]: check for check in json.loads(done.stdout)}
-    assert found["PyTorch"]["status"] == "ok" and "pip install 'asr[train]'" in found["PyTorch"]["detail"]
+    torch = found["PyTorch"]
+    assert torch["status"] == "ok" and "pip install 'asr-offline[train]'" in torch["detail"]
     assert found["model english"]["status"] == "ok" and "CUDA" not in found
 
 
@@ -153,7 +154,7 @@ def test_what_needs_torch_says_so_in_a_line_and_how_to_get_it(
     done = asr(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        f"asr: error: {what} needs torch, which is not installed; pip install 'asr[train]' adds it\n"
+        f"asr: error: {what} needs torch, which is not installed; pip install 'asr-offline[train]' adds it\n"
     )
 
 
@@ -161,6 +162,16 @@ def test_a_checkpoint_without_a_graph_needs_torch(asr: Asr, tiny_checkpoint: Pat
     done = asr("transcribe", SENTENCE, "-m", tiny_checkpoint)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert f"{tiny_checkpoint}: a checkpoint without tiny.onnx beside it needs torch" in done.stderr
+
+
+@pytest.mark.parametrize("content", [b"", b"noise" * 1000, SENTENCE.read_bytes()])
+def test_a_file_that_is_no_model_is_refused_before_torch_is_installed_for_it(
+    asr: Asr, tmp_path: Path, launcher: Path, content: bytes
+) -> None:
+    (tmp_path / "x.safetensors").write_bytes(content)
+    done = asr("transcribe", SENTENCE, "-m", tmp_path / "x.safetensors", ASR_LAUNCHER=str(launcher))
+    assert (done.returncode, done.stdout) == (1, "") and done.stderr.count("\n") == 1
+    assert "x.safetensors: not a readable model file" in done.stderr
 
 
 def test_a_graph_of_another_checkpoint_is_an_error_where_torch_cannot_replace_it(

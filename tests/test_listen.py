@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import argparse
+import io
 import json
+import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from asr import cli, engine
 from asr.audio import read_audio
+from asr.commands import listen
 from asr.simulation import Report, simulate
 from asr.streaming import Stream, StreamConfig
 from asr.transcript import Final, Partial, Segment, Word
@@ -129,9 +135,9 @@ def test_a_microphone_that_gives_no_sound_is_one_clear_error(
 
 def test_a_simulation_prints_the_words_and_a_report(parrot: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["listen", "-m", str(parrot), "--simulate", str(SENTENCE), "--fast"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == SENTENCE_WORDS
-    assert any(line.startswith("final text after the last word") for line in lines)
+    shown = capsys.readouterr()
+    assert shown.out == f"{SENTENCE_WORDS}\n"
+    assert "\nfinal text after the last word" in shown.err
 
 
 def test_json_has_the_form_of_vosk_and_the_report(parrot: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -189,10 +195,83 @@ def test_words_under_way_are_shown_in_place_on_a_terminal(
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     assert cli.main(["listen", "-m", str(parrot), "--simulate", str(SENTENCE), "--fast"]) == 0
     shown = capsys.readouterr().err
-    assert "\n" not in shown
-    updates = shown.split("\r\x1b[K")
-    assert len(updates) > 5 and updates[-1] == "\x1b[2m\x1b[0m"
-    assert any(update.startswith("the room \x1b[2m") for update in updates)
+    *updates, last = shown.split("\r\x1b[J")
+    assert len(updates) > 5 and not any("\n" in update for update in updates)
+    assert re.match(r"\n\d.*s of audio", last)  # the report, on a line that is clean
+    assert any(update.startswith("the room\x1b[2m ") for update in updates)
+
+
+class Screen:
+    """What a terminal of this width shows after the codes that the display uses."""
+
+    def __init__(self, written: str, width: int) -> None:
+        self.rows = [""]
+        row = 0
+        for code in re.findall(r"\x1b\[\d*[AJm]|\r|\n|[^\x1b\r\n]+", written):
+            if code == "\n":
+                row += 1
+                self.rows += [""] * (row + 1 - len(self.rows))
+            elif code.endswith("A") and code.startswith("\x1b"):
+                row -= int(code[2:-1])
+            elif code == "\x1b[J":
+                self.rows[row:] = [""]
+            elif code != "\r" and not code.startswith("\x1b"):
+                self.rows[row] += code
+                assert len(self.rows[row]) < width
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Makes a display on a terminal of 40 columns, whose two outputs are shown together."""
+    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((40, 10)))
+    both = io.StringIO()
+    both.isatty = lambda: True  # type: ignore[method-assign]
+
+    def make(*options: str) -> tuple[Any, Callable[[], list[str]]]:
+        parser = argparse.ArgumentParser()
+        listen.add_parser(parser.add_subparsers())
+        args = parser.parse_args(["listen", *options])
+        args.quiet = False
+        # Not sooner: pytest sets them anew between a fixture and its test.
+        monkeypatch.setattr(sys, "stdout", both)
+        monkeypatch.setattr(sys, "stderr", both)
+        return listen._Display(args), lambda: Screen(both.getvalue(), 40).rows
+
+    return make
+
+
+LONG = "the room was empty when he entered it and the window stood open"
+
+
+def words_of(text: str) -> tuple[Word, ...]:
+    return tuple(word(token, i, i + 0.5) for i, token in enumerate(text.split()))
+
+
+def test_a_long_sentence_is_shown_whole_in_lines_that_end_between_words(terminal: Callable[..., Any]) -> None:
+    display, rows = terminal()
+    tokens = words_of(LONG)
+    for n in range(1, len(tokens) + 1):
+        display.show([Partial(tokens[: n // 2], tokens[n // 2 : n])])
+        assert " ".join(rows()) == " ".join(LONG.split()[:n])
+    display.show([Final(Segment.of(tokens))])
+    assert " ".join(rows()).strip() == LONG and rows()[-1] == ""
+    display.show([Partial((), tokens[:3])])
+    display.close()
+    assert " ".join(rows()).strip() == LONG  # no words under way are left
+
+
+def test_the_meter_is_in_no_finished_line_and_digital_silence_is_called_so(
+    terminal: Callable[..., Any],
+) -> None:
+    display, rows = terminal("--meter")
+    display.hear(np.zeros(1600, np.float32))
+    assert rows() == [f"[{'':20}] silence"]
+    display.show([Final(Segment.of(words_of("hello")))])
+    assert rows()[0] == "hello"
+    display.hear(np.full(1600, 0.1, np.float32))
+    assert rows() == ["hello", f"[{'#' * 13:20}]  -20 dB"]
+    display.close()
+    assert rows() == ["hello", ""]
 
 
 def word(text: str, start: float, end: float) -> Word:
@@ -293,6 +372,16 @@ def test_what_cannot_work_is_said_at_once(
     assert cli.main(["listen", *arguments]) == status
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
+
+
+def test_a_recording_is_kept_unless_it_may_be_written_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved = tmp_path / "talk.wav"
+    saved.write_bytes(b"precious")
+    assert cli.main(["listen", "--save-audio", str(saved)]) == 1
+    assert "talk.wav: exists" in capsys.readouterr().err
+    assert saved.read_bytes() == b"precious"
 
 
 def test_a_model_of_both_directions_is_refused(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import json
 import lzma
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,13 +37,14 @@ ngram 2=2
 
 \\end\\
 """
-needs_lmplz = pytest.mark.skipif(shutil.which("lmplz") is None, reason="lmplz (KenLM) is not on the PATH")
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "lm.arpa").write_text(ARPA)
+    (tmp_path / "kenlm").write_bytes(b"mmap lm http://kheafield.com/code format version 5\n\0")
+    (tmp_path / "empty").write_text("\n...\n")
     return tmp_path
 
 
@@ -53,10 +56,10 @@ def test_an_arpa_file_becomes_a_language_with_pronunciations(capsys: pytest.Capt
     assert lm("build", "lm.arpa", "-o", "the.lm") == 0
     output = capsys.readouterr()
     assert output.out == "the.lm\n"
-    assert output.err == "1 words have no pronunciation and cannot be recognised\n"
+    assert output.err == ""
     built = language.load("the.lm")
     assert built.lm.words == ("<unk>", "<s>", "</s>", "the", "qwrtz")
-    assert built.pronunciations is not None and set(built.pronunciations.words.tolist()) == {3}
+    assert built.pronunciations is not None and set(built.pronunciations.words.tolist()) == {3, 4}
     assert built.info == {"sources": ["lm.arpa"]}
 
 
@@ -132,18 +135,35 @@ def _seconds(action, clock) -> float:  # type: ignore[no-untyped-def]
     return clock() - began
 
 
-@needs_lmplz
 def test_text_becomes_a_model_that_likes_such_text() -> None:
     sentences = ["The cat sat on the mat.", "The dog sat on the log.", "A cat and a dog sat."] * 30
     with lzma.open("text.xz", "wt") as file:
         file.write("\n".join(sentences))
-    assert lm("build", "text.xz", "-o", "small.lm", "--order", "3", "-q") == 0
+    assert lm("build", "text.xz", "-o", "small.lm", "--order", "3", "--mix", "none", "-q") == 0
     model = language.load("small.lm").lm
     assert len(model.counts) == 3
     likely, unlikely = (perplexity(model, [text])[0] for text in ("a cat sat on the log", "log the on a sat"))
     assert 2 * likely < unlikely
-    assert lm("build", "text.xz", "-o", "tiny.lm", "--order", "3", "--entropy-prune", "1e-2", "-q") == 0
-    assert lm("build", "text.xz", "-o", "few.lm", "--order", "2", "--vocabulary", "4", "-q") == 0
+    assert (
+        lm(
+            "build",
+            "text.xz",
+            "-o",
+            "tiny.lm",
+            "--order",
+            "3",
+            "--mix",
+            "none",
+            "--entropy-prune",
+            "1e-2",
+            "-q",
+        )
+        == 0
+    )
+    assert (
+        lm("build", "text.xz", "-o", "few.lm", "--order", "2", "--vocabulary", "4", "--mix", "none", "-q")
+        == 0
+    )
     assert sum(language.load("tiny.lm").lm.counts) < sum(model.counts)
     assert set(language.load("few.lm").lm.words) == {"<unk>", "<s>", "</s>", "the", "sat", "a", "cat"}
 
@@ -157,6 +177,9 @@ def test_text_becomes_a_model_that_likes_such_text() -> None:
         (["build", "lm.arpa", "-o", "x.lm", "--lexicon", "none.tsv"], 1, "none.tsv: lexicon not found"),
         (["build", "lm.arpa", "-o", "lm.arpa/x.lm"], 1, "x.lm: cannot be written"),
         (["build", "lm.arpa", "-o", "x.lm", "--count-prune", "a"], 2, "not a list of numbers"),
+        (["build", "kenlm", "-o", "x.lm"], 1, "kenlm: a binary file of KenLM; give the ARPA file"),
+        (["build", "empty", "-o", "x.lm"], 1, "empty: no words to count"),
+        (["build", "lm.arpa", "-o", "x.lm", "--mix", "none.lm"], 1, "none.lm: no such language model"),
         (["info", "lm.arpa"], 1, "asr lm build makes one from text or ARPA"),
         (["info", "none.lm"], 1, "none.lm: no such language model"),
         (["tune"], 2, "needs one manifest"),
@@ -174,14 +197,65 @@ def test_what_cannot_be_done_is_said_in_one_line(
     assert not Path("x.lm").exists()
 
 
-def test_text_without_lmplz_says_where_to_get_it(
+TRADE = "\n".join(
+    f"{verb} the {part} of the quillback {thing}"
+    for verb in ("check", "drain", "oil")
+    for part in ("gasket", "spindle", "flange")
+    for thing in ("lathe", "zorbing press")
+)
+
+
+def test_own_text_is_mixed_with_the_shipped_model(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("PATH", "")
-    Path("text").write_text("some words\n")
-    assert lm("build", "text", "-o", "x.lm") == 1
-    assert "recipes/english/lmplz.sh builds it" in capsys.readouterr().err
-    assert (Path(__file__).parent.parent / "recipes/english/lmplz.sh").is_file()
+    from asr import pretrained
+    from asr.decoding.decoder import find_language
+    from asr.labels import Labels
+
+    Path("shipped.txt").write_text(
+        "he was a man of the world\nthe world was a stage\nhe was of the stage\n" * 9
+    )
+    assert lm("build", "shipped.txt", "--mix", "none", "-o", "shipped.lm", "-q") == 0
+    monkeypatch.setattr(pretrained, "LANGUAGE_FILE", Path("shipped.lm"))  # one that is quickly mixed
+    with bz2.open("notes.txt", "wt", encoding="utf-8-sig") as file:  # by its content, not by its name
+        file.write(TRADE)
+    capsys.readouterr()
+    assert lm("build", "notes.txt", "-o", "my.lm") == 0
+    error = capsys.readouterr().err
+    shipped, mine = language.load("shipped.lm"), language.load("my.lm")
+    share = 100 * mine.info["mixed"]["share"]
+    assert error.startswith(f"mixed with english: {share:.0f} % of the new texts, ") and share <= 10
+    assert mine.lm.words[: len(shipped.lm.words)] == shipped.lm.words
+    assert mine.pronunciations is not None
+    assert mine.pronunciations.of_word(mine.lm.ids["quillback"])  # which no dictionary has
+    other = ["he was a man of the world"]
+    assert perplexity(mine.lm, ["oil the gasket of the quillback lathe"])[0] < 200
+    assert perplexity(mine.lm, other)[0] < 2.5 * perplexity(shipped.lm, other)[0]
+    # What goes with the shipped model goes with the mixture.
+    found = find_language(
+        DecoderOptions(lm="my.lm"),
+        {"phones": Labels.of_kind("phones")},
+        pretrained.LANGUAGE_FILE,
+        pretrained.RECURRENT_FILE,
+    )
+    assert found is not None and found.recurrent is not None
+
+
+def test_another_model_can_be_mixed_in_with_a_share_of_ones_own() -> None:
+    Path("text").write_text("the cat\nthe dog\n")
+    assert lm("build", "lm.arpa", "-o", "the.lm", "-q") == 0
+    assert lm("build", "text", "-o", "mix.lm", "--mix", "the.lm", "--mix-share", "0.25", "-q") == 0
+    mixed = language.load("mix.lm")
+    assert mixed.info["mixed"] == {"with": "the.lm", "share": 0.25}
+    assert set(mixed.lm.words) == {"<unk>", "<s>", "</s>", "the", "qwrtz", "cat", "dog"}
+
+
+@pytest.mark.parametrize(("name", "opener"), [("x.lm", open), ("x", gzip.open), ("x.txt", lzma.open)])
+def test_an_arpa_file_is_known_by_what_it_holds(name: str, opener: Any) -> None:
+    with opener(name, "wt", encoding="utf-8-sig") as file:
+        file.write("made by a toolkit\n\n" + ARPA)
+    assert lm("build", name, "-o", "the.out", "-q", "--lexicon", "none") == 0
+    assert language.load("the.out").lm.words == ("<unk>", "<s>", "</s>", "the", "qwrtz")
 
 
 class Hears:

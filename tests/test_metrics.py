@@ -84,7 +84,7 @@ def test_without_tensorboard_and_matplotlib_the_metrics_are_still_written(
             metrics.draw()
     assert len(metrics.path.read_text().splitlines()) == 4
     assert [record.message for record in caplog.records] == [
-        "no curves.png: matplotlib is not installed (pip install 'asr[train]')"
+        "no curves.png: matplotlib is not installed; pip install 'asr-offline[train]' adds it"
     ]
     assert {path.name for path in tmp_path.iterdir()} == {"metrics.jsonl"}
 
@@ -122,6 +122,14 @@ def test_updates_that_a_killed_run_did_again_count_once(tmp_path: Path, board: l
         (100, 2.0),
         (150, 1.333333),
     ]
+
+
+def test_a_short_run_has_no_empty_panels(tmp_path: Path) -> None:
+    metrics = Metrics(tmp_path)
+    metrics.write("validation", 3, epoch=0, word_error=0.5)
+    metrics.draw()
+    height, width, _ = matplotlib.image.imread(tmp_path / "curves.png").shape
+    assert width < 1.5 * height
 
 
 def test_a_run_without_any_number_yet_can_be_drawn(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from asr.decoding import language, ngram
 from asr.decoding.arpa import read_arpa
 from asr.decoding.language import Language
-from asr.decoding.ngram import NGramModel
+from asr.decoding.ngram import SPECIAL_WORDS, NGramModel
 from asr.decoding.prefix_tree import Pronunciations
 from asr.decoding.prune import prune
 from asr.errors import LanguageModelError
@@ -195,11 +195,12 @@ def test_many_n_grams_keep_their_words_and_nearly_their_weights(tmp_path: Path) 
     n_words, n = 140_000, 300_000  # word ids of more than 16 bits, contexts with more than 255 words
     random = np.random.default_rng(0)
     pairs = np.unique(np.stack([random.zipf(1.3, n) % n_words, random.integers(0, n_words, n)], 1), axis=0)
-    log_probs = random.normal(-5, 2, n_words).astype(np.float32)
+    log_probs = -abs(random.normal(-5, 2, n_words)).astype(np.float32)
     unigrams = Order(np.zeros(n_words, "i4"), np.arange(n_words, dtype="i4"), log_probs, log_probs / 9)
-    some = random.normal(-3, 1, len(pairs)).astype(np.float32)
+    some = -abs(random.normal(-3, 1, len(pairs))).astype(np.float32)
     bigrams = Order(pairs[:, 0].astype(np.int32), pairs[:, 1].astype(np.int32), some, np.zeros_like(some))
-    model = NGramModel([f"w{i}" for i in range(n_words)], [unigrams, bigrams])
+    words = [*SPECIAL_WORDS, *(f"w{i}" for i in range(n_words - 3))]
+    model = NGramModel(words, [unigrams, bigrams])
     language.save(Language(model), tmp_path / "x.lm")
     loaded = language.load(tmp_path / "x.lm").lm
     for before, after in zip(model.orders, loaded.orders, strict=True):

@@ -81,6 +81,9 @@ def test_decimals_and_percentages(spoken: str, expected: str) -> None:
         ("at seven thirty", "at 7:30"),
         ("one two three four", "1234"),
         ("call five five five oh one two", "call 555012"),
+        ("oh seven seven five", "0775"),
+        ("eight hundred five five five one two one two", "8005551212"),
+        ("nine hundred one two three", "900123"),
     ],
 )
 def test_years_times_and_rows_of_digits(spoken: str, expected: str) -> None:
@@ -92,6 +95,10 @@ def test_years_times_and_rows_of_digits(spoken: str, expected: str) -> None:
     [
         "no one",
         "one of them",
+        "one or two",
+        "two or one",
+        "between one and two",
+        "oh oh oh",
         "the first one",
         "a second later",
         "first second third",
@@ -118,3 +125,8 @@ def test_digits_are_what_normalisation_spells(value: int) -> None:
 def test_each_number_says_how_many_words_it_stands_for() -> None:
     words = "at seven thirty he paid one hundred and five dollars".split()
     assert [n_words for _, n_words in to_digits(words)] == [1, 2, 1, 1, 4, 1]
+
+
+def test_numbers_below_a_limit_stay_words() -> None:
+    words = "nine of ten and twenty five".split()
+    assert [token for token, _ in to_digits(words, least=10)] == ["nine", "of", "10", "and", "25"]

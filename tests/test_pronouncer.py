@@ -41,9 +41,23 @@ def test_letters_become_the_likeliest_phones() -> None:
     assert pronouncer.pronounce("e") == []
 
 
+def test_many_words_are_pronounced_as_each_alone_and_quickly() -> None:
+    shipped = Pronouncer.load(pretrained.PRONOUNCER_FILE)
+    ends = ("anka", "orril", "eex", "anl", "orrix", "eeka", "anx", "orrika", "eel")
+    words = [first + end for first in "bdfgkm" for end in ends]
+    assert shipped.pronounce_all(words, 2) == [shipped.pronounce(word, 2) for word in words]
+    import time
+
+    many = [f"{one}{other}" for one in words for other in words][:1500]
+    began = time.process_time()
+    assert all(shipped.pronounce_all(many))
+    assert time.process_time() - began < 5  # 0.5 on a quiet machine; one by one 6
+
+
 def test_a_model_of_words_is_no_pronouncer(tmp_path: Path) -> None:
     model = little_model()
-    language.save(Language(NGramModel([f"w{i}" for i in range(10)], model.orders)), tmp_path / "words.lm")
+    words = (*model.words[:3], *(f"w{i}" for i in range(7)))
+    language.save(Language(NGramModel(words, model.orders)), tmp_path / "words.lm")
     with pytest.raises(LanguageModelError, match="'w0' is not a pair of letters and phones"):
         Pronouncer.load(tmp_path / "words.lm")
 

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 import threading
+from concurrent.futures import Future
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,8 +20,10 @@ from asr.decoding.decoder import DecoderOptions
 from asr.errors import CheckpointError, LanguageModelError, UsageError
 from asr.labels import Labels
 from asr.onnx_engine import OnnxEngine
-from asr.recognizer import Recognizer
+from asr.recognizer import Pending, Recognizer
+from asr.searches import Search
 from asr.torch_engine import TorchEngine
+from asr.transcript import Segment, Word
 
 DATA = Path(__file__).parent / "data"
 SPOKEN = {
@@ -206,7 +210,8 @@ def test_memory_does_not_grow_with_the_recording(english: Recognizer) -> None:
     program = """
 import resource, sys
 import numpy as np
-from asr.recognizer import Recognizer
+from asr.recognizer import Pending, Recognizer
+from asr.searches import Search
 recognizer = Recognizer.load("english")
 noise = np.random.default_rng(1)
 syllables = np.abs(np.sin(np.arange(160_000) / 2000)) * 0.1
@@ -279,3 +284,85 @@ def test_the_examples_of_the_readme_work(
     shown = capsys.readouterr().out.splitlines()
     assert values["transcript"].text == SPOKEN["1462-170142-0003.flac"]
     assert len(examples) == 3 and "room" in shown[1] and "entered" in shown[-1]
+
+
+@pytest.fixture(scope="module")
+def several_pieces() -> np.ndarray:
+    """Half a minute: the two recordings twice, cut where they are quietest."""
+    spoken = [read_audio(DATA / name) for name in SPOKEN]
+    return np.concatenate([*spoken, *spoken])
+
+
+@pytest.mark.parametrize(("batch_size", "threads"), [(1, 2), (2, 1), (3, 1), (3, 3), (7, 2)])
+def test_neither_batch_nor_threads_change_a_word_a_time_or_a_probability(
+    english: Recognizer, several_pieces: np.ndarray, batch_size: int, threads: int
+) -> None:
+    graph = pretrained.find("english").with_suffix(".onnx")
+    other = Recognizer(OnnxEngine(graph, threads), "english", new_decoder=english._coming)
+    expected = english.transcribe_blocks([several_pieces], batch_size=1)
+    assert len(expected.words) > 50
+    assert other.transcribe_blocks([several_pieces], batch_size=batch_size) == expected
+
+
+def test_companions_change_no_log_probability(english: Recognizer, several_pieces: np.ndarray) -> None:
+    alone = english._engine.log_probs([several_pieces[: 9 * SECOND]])[0]
+    loud = np.clip(9 * several_pieces, -1, 1)
+    for companions in ([several_pieces], [loud, several_pieces[:SECOND]]):
+        beside = english._engine.log_probs([several_pieces[: 9 * SECOND], *companions])[0]
+        for name, log_probs in alone.items():
+            np.testing.assert_array_equal(beside[name], log_probs)
+
+
+def test_a_segment_without_a_believable_word_is_left_out() -> None:
+    probabilities = {"achoo": (0.4,), "up up": (0.27, 0.27), "so it was": (0.5, 0.5, 0.5), "yes": (0.75,)}
+    probabilities["it is expected to keep it"] = (0.29, 0.26, 0.31, 0.29, 0.4, 0.31)  # found in drums
+
+    def found(text: str) -> Search:
+        words = zip(text.split(), probabilities[text], strict=True)
+        segment = Segment.of(tuple(Word(word, 0.0, 1.0, probability) for word, probability in words))
+        search = Search.__new__(Search)
+        search._group, search._place = Future(), 0
+        search._group.set_result([segment])
+        return search
+
+    pending = Pending([found(text) for text in probabilities], 4.0)
+    assert pending.result().text == "so it was yes"
+    assert replace(pending, min_confidence=0.0).result().text == " ".join(probabilities)
+    assert replace(pending, min_confidence=0.9).result().text == ""
+
+
+def drums(random: np.random.Generator) -> np.ndarray:
+    """Bursts of noise that die away, two a second."""
+    beats = random.normal(0, 0.3, 20 * SECOND) * np.exp(-8 * (np.arange(20 * SECOND) % 8000) / 8000)
+    return beats.astype(np.float32)
+
+
+def wind(random: np.random.Generator) -> np.ndarray:
+    """Brown noise that swells."""
+    brown = np.cumsum(random.normal(0, 1, 20 * SECOND))
+    brown -= np.convolve(brown, np.ones(2001) / 2001, "same")
+    swell = 0.2 + np.sin(np.pi * np.arange(len(brown)) / (1.5 * SECOND)) ** 2
+    return (0.2 * brown / np.abs(brown).max() * swell).astype(np.float32)
+
+
+def beeps(random: np.random.Generator) -> np.ndarray:
+    times = np.arange(20 * SECOND) / SECOND
+    return (0.3 * np.sin(2 * np.pi * 880 * times) * (times % 1 < 0.3)).astype(np.float32)
+
+
+@pytest.mark.parametrize("noise", [drums, wind, beeps])
+def test_no_words_are_found_in_noise(english: Recognizer, noise) -> None:
+    assert english.transcribe_blocks([noise(np.random.default_rng(3))]).words == ()
+
+
+@pytest.mark.parametrize("seconds", [0, 0.01, 0.5, 9, 25, 47.3])
+def test_the_network_does_not_hear_what_cannot_be_speech(
+    english: Recognizer, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The blanks in its place are as many as its frames."""
+    silence = np.zeros(round(seconds * SECOND), np.float32)
+    monkeypatch.setattr(recognizer, "may_hold_speech", lambda samples: True)
+    heard = [len(stretch["phones"]) for stretch in english.log_probs([silence])]
+    monkeypatch.undo()
+    monkeypatch.setattr(OnnxEngine, "log_probs", None)  # would fail if called
+    assert [len(stretch["phones"]) for stretch in english.log_probs([silence])] == heard

@@ -68,6 +68,35 @@ def test_a_level_that_moves_like_syllables_may_be_speech() -> None:
     assert may_hold_speech(syllables.astype(np.float32))
 
 
+def syllables_of(seconds: float) -> np.ndarray:
+    time = np.arange(int(seconds * SECOND)) / SECOND
+    return 0.05 * (1 + np.sin(2 * np.pi * 4 * time)) * np.sin(2 * np.pi * 700 * time)
+
+
+@pytest.mark.parametrize("quieter_by", [1, 10])
+@pytest.mark.parametrize("offset", [0.0, 0.1, -0.5])
+@pytest.mark.parametrize("hum", [0, 50, 60, 120])
+def test_neither_an_offset_nor_hum_hides_speech(offset: float, hum: int, quieter_by: float) -> None:
+    speech = syllables_of(5) / quieter_by
+    tone = 0.3 * np.sin(2 * np.pi * hum * np.arange(len(speech)) / SECOND)
+    assert may_hold_speech((speech + offset + tone).astype(np.float32))
+
+
+@pytest.mark.parametrize("noise", [0.0, 1 / 32768, 0.001])
+def test_an_offset_and_hum_alone_are_no_speech(noise: float) -> None:
+    time = np.arange(10 * SECOND) / SECOND
+    hum = 0.1 + sum(0.1 / n * np.sin(2 * np.pi * 50 * n * time) for n in (1, 2, 3))
+    hiss = noise * np.random.default_rng(6).normal(size=len(time))
+    assert not may_hold_speech((hum + hiss).astype(np.float32))
+
+
+def test_a_cut_comes_where_it_is_quietest_also_with_an_offset() -> None:
+    samples = np.random.default_rng(3).normal(0, 0.02, 30 * SECOND).astype(np.float32)
+    samples[int(13.5 * SECOND) : int(14.1 * SECOND)] *= 0.01
+    first = proper_parts(samples + np.float32(0.2), SECOND)[0]
+    assert 13.5 < len(first) / SECOND < 14.1
+
+
 def test_a_pause_ends_an_utterance_sooner_after_a_word() -> None:
     rules = EndpointConfig()
     assert not rules.has_paused(2.3, after_words=False) and rules.has_paused(2.4, after_words=False)

@@ -16,7 +16,7 @@ from asr import config
 from asr.audio import read_audio
 from asr.errors import CheckpointError
 from asr.model import AcousticModel
-from asr.recognizer import Recognizer
+from asr.recognizer import Pending, Recognizer
 from asr.segment import EndpointConfig
 from asr.streaming import STEP, Stream, StreamConfig
 from asr.training.config import RunConfig
@@ -339,7 +339,8 @@ def test_a_second_pass_may_find_that_nothing_was_said(
 ) -> None:
     doubtful = Transcript((Segment.of((Word("achoo", 0.0, 1.0, 0.4),)),), 1.0)
     second_pass = copy(recognizer)
-    monkeypatch.setattr(second_pass, "transcribe_blocks", lambda blocks: doubtful)
+    monkeypatch.setattr(second_pass, "begin", lambda blocks: Pending([], 1.0))
+    monkeypatch.setattr(Pending, "result", lambda self: doubtful)
     events = events_of(Stream(recognizer, decoder=Fickle(["a b c"]), second_pass=second_pass), speech)
     assert events[-1] == Partial((), ()) and not texts(events)
 

@@ -53,3 +53,21 @@ def test_any_character_gives_only_letters_apostrophes_and_single_spaces() -> Non
     for first in range(0, 0x3000, 64):
         text = "".join(f"a{chr(code)}b " for code in range(first, first + 64))
         assert re.fullmatch(r"[a-z']+( [a-z']+)*", normalize(text)), first
+
+
+@pytest.mark.parametrize(
+    ("written", "spoken"),
+    [
+        ("the 1980s.", "the nineteen eighties"),
+        ("1900s", "nineteen hundreds"),
+        ("2000s", "two thousands"),
+        ("2010s", "twenty tens"),
+        ("1980's", "nineteen eighties"),
+        ("the '80s", "the eighties"),
+        ("in her 20s", "in her twenties"),
+        ("1970-80s", "nineteen seventy eighties"),
+        ("1980 s", "nineteen eighty s"),
+    ],
+)
+def test_decades_are_spelled_as_they_are_read(written: str, spoken: str) -> None:
+    assert normalize(written) == spoken

@@ -6,9 +6,9 @@ import json
 import logging
 import os
 import sys
+import threading
 import types
 from collections.abc import Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,7 +17,8 @@ import pytest
 
 from asr import cli
 from asr.decoding.hotwords import HotWord
-from asr.errors import CheckpointError
+from asr.errors import CheckpointError, ExitStatus
+from asr.interruption import Terminated
 from asr.transcript import Segment, Transcript, Word
 
 soundfile = pytest.importorskip("soundfile")
@@ -33,6 +34,28 @@ def restored_logging() -> Iterator[None]:
     logging.captureWarnings(False)
     root.handlers[:] = handlers
     root.setLevel(level)
+
+
+class Heard:
+    """A transcript on its way: the segments that are known so far."""
+
+    def __init__(self) -> None:
+        self.segments: list[Segment | Exception] = []
+        self.duration = 0.0
+        self.is_done = True
+
+    def done(self) -> bool:
+        return self.is_done
+
+    def known(self, first=0, on_error=lambda error: None):
+        for found in self.segments[first:]:
+            if isinstance(found, Exception):
+                on_error(found)
+        segments = [found for found in self.segments[first:] if isinstance(found, Segment)]
+        return segments, len(self.segments)
+
+    def result(self) -> Transcript:
+        return Transcript(tuple(self.known()[0]), self.duration)
 
 
 class HearsLoudness:
@@ -54,9 +77,11 @@ class HearsLoudness:
         self.processes.append(n)
         yield self
 
-    def begin(self, blocks, **options):
-        pending: Future[Transcript] = Future()
-        pending.set_result(self.transcribe_blocks(blocks, **options))
+    def begin(self, blocks, *, on_begin=lambda pending: None, **options):
+        pending = Heard()
+        on_begin(pending)
+        heard = self.transcribe_blocks(blocks, **options)
+        pending.segments, pending.duration = list(heard.segments), heard.duration
         return pending
 
     def transcribe_blocks(self, blocks, *, batch_size=8, on_progress=None):
@@ -120,6 +145,15 @@ def test_the_words_are_on_stdout_and_nothing_else_anywhere(capsys):
     assert capsys.readouterr() == ("three\n", "")
 
 
+def test_what_can_be_heard_of_a_damaged_file_is_written_and_the_rest_is_an_error(capsys):
+    path = Path(record("a.wav", 3))
+    path.write_bytes(path.read_bytes()[:20_000])
+    assert transcribe(str(path)) == 1
+    written, errors = capsys.readouterr()
+    assert written == "three\n"
+    assert errors.startswith("asr: error: a.wav: damaged or cut off at 0.62 s; its header says 1.00 s;")
+
+
 def test_silence_is_no_text(capsys):
     assert transcribe(record("a.wav", 0)) == 0
     assert capsys.readouterr() == ("", "")
@@ -160,13 +194,13 @@ def test_a_broken_commands_file_is_said_before_the_model_is_loaded(
 
 
 def test_options_reach_the_recogniser(recognizer):
-    Path("other").touch()
+    Path("other.onnx").touch()
     status = transcribe(
-        record("a.wav", 1), "-m", "other", "--device", "cpu", "-t", "3", "--batch_size", "5"
+        record("a.wav", 1), "-m", "other.onnx", "--device", "cpu", "-t", "3", "--batch_size", "5"
     )
 
     assert status == 0
-    assert recognizer.loaded == [("other", "cpu", 3)]
+    assert recognizer.loaded == [("other.onnx", "cpu", 3)]
     assert recognizer.batch_sizes == [5]
 
 
@@ -230,7 +264,16 @@ def test_a_model_that_cannot_be_loaded_ends_it_all(capsys, recognizer, monkeypat
         (["-f", ""], "no format"),
         (["--skip-existing"], "needs --output-dir"),
         (["--sample-rate", "8000"], "give --raw"),
-        (["--raw"], "is for standard input"),
+        (["--overwrite"], "needs --output-dir"),
+        (["--channel-names", "Ann"], "needs --channels split"),
+        (["--channels", "split", "--channel-names", "Ann,Ann"], "two channels have one name"),
+        (["--channels", "split", "--channel-names", "Ann,"], "no name"),
+        (["--follow", "-f", "srt"], "by the segment"),
+        (["--follow", "-o", "out"], "is for standard output"),
+        (["--follow", "--channels", "split"], "leave it out"),
+        (["--follow", "--commands"], "leave it out"),
+        (["--offset", "1:60"], "0 or more"),
+        (["--offset", "1:2:3:4"], "0 or more"),
         (["--offset", "-1"], "0 or more"),
         (["--offset", "nan"], "0 or more"),
         (["--duration", "0"], "more than 0"),
@@ -277,6 +320,209 @@ def test_jsonl_is_printed_as_each_file_finishes(capsys, recognizer, monkeypatch)
     lines = [printed_before[1], capsys.readouterr().out]
     assert [json.loads(line)["file"] for line in lines] == ["a.wav", "b.wav"]
     assert all(line.count("\n") == 1 for line in lines)
+
+
+def slowly_searched(recognizer, monkeypatch) -> list[Heard]:
+    """The searches of all recordings, each of which goes on until its is_done is set."""
+    hear, under_way = recognizer.begin, []
+
+    def begin(self, blocks, **options):
+        under_way.append(hear(self, blocks, **options))
+        under_way[-1].is_done = False
+        return under_way[-1]
+
+    monkeypatch.setattr(recognizer, "begin", begin)
+    return under_way
+
+
+def test_results_in_a_folder_are_written_as_soon_as_they_are_known(recognizer, monkeypatch):
+    under_way = slowly_searched(recognizer, monkeypatch)
+    hear, written = recognizer.transcribe_blocks, []
+
+    def transcribe_blocks(self, blocks, *, on_progress, **options):
+        if len(under_way) == 2:
+            under_way[1].is_done = True  # while the third is heard, and the first is searched
+            on_progress(0.5)
+            written.append(files_in("out"))
+        return hear(self, blocks, on_progress=on_progress, **options)
+
+    monkeypatch.setattr(recognizer, "transcribe_blocks", transcribe_blocks)
+    paths = [record(f"{name}.wav", 1) for name in "abc"]
+    assert transcribe(*paths, "-o", "out", "-f", "txt,json") == 0
+    assert written == [["b.json", "b.txt"]]
+    assert len(files_in("out")) == 6
+
+
+def interrupted_at(name: str, recognizer, monkeypatch, interruption=KeyboardInterrupt) -> None:
+    """Raise it when the network is in the midst of this recording, of which two segments are known."""
+    hear = recognizer.begin
+
+    def begin(self, blocks, *, on_begin, on_progress, **options):
+        pending = hear(self, blocks, on_begin=on_begin, on_progress=on_progress, **options)
+        if pending.segments[0].text == name:
+            pending.segments *= 2
+            on_progress(2.0)
+            raise interruption
+        return pending
+
+    monkeypatch.setattr(recognizer, "begin", begin)
+
+
+@pytest.mark.parametrize(
+    ("interruption", "status"),
+    [
+        (KeyboardInterrupt(), 130),
+        (Terminated(ExitStatus.TERMINATED), 143),
+        (Terminated(ExitStatus.HUNG_UP), 129),
+    ],
+)
+def test_an_interruption_writes_what_is_known(capsys, recognizer, monkeypatch, interruption, status):
+    interrupted_at("two", recognizer, monkeypatch, interruption)
+    paths = [record(f"{level}.wav", level) for level in (1, 2, 3)]
+
+    assert transcribe(*paths, "-o", "out", "-f", "txt,json") == status
+    assert files_in("out") == ["1.json", "1.txt", "2.json.incomplete", "2.txt.incomplete"]
+    assert Path("out/2.txt.incomplete").read_text() == "two\ntwo\n"
+    document = json.loads(Path("out/2.json.incomplete").read_text())
+    assert document["incomplete"] is True and document["duration"] == 1.0
+    shown = capsys.readouterr().err.splitlines()
+    assert shown[0] == "asr: warning: 2.wav: interrupted; incomplete, the text ends at 1.0 s"
+    assert shown[1].startswith("asr: 1 done, 0 skipped, 0 failed, 2 not done")
+    assert shown[2] == "asr: interrupted"
+
+
+def test_an_interrupted_run_is_completed_by_the_next(recognizer, monkeypatch):
+    paths = [record(f"{level}.wav", level) for level in (1, 2, 3)]
+    with monkeypatch.context() as patch:
+        interrupted_at("two", recognizer, patch)
+        assert transcribe(*paths, "-o", "out") == 130
+
+    assert transcribe(*paths, "-o", "out", "--skip-existing") == 0
+    assert files_in("out") == ["1.txt", "2.txt", "3.txt"]
+    assert Path("out/2.txt").read_text() == "two\n"
+
+
+def test_an_interruption_prints_what_is_known(capsys, recognizer, monkeypatch):
+    interrupted_at("two", recognizer, monkeypatch)
+
+    assert transcribe(record("a.wav", 1), record("b.wav", 2), "-f", "json") == 130
+    first, second = capsys.readouterr().out.split("}\n{")
+    assert "incomplete" not in first
+    assert json.loads("{" + second)["incomplete"] is True
+
+
+def test_following_prints_each_segment_when_it_is_known(capsys, recognizer, monkeypatch):
+    hear, printed = recognizer.begin, []
+
+    def begin(self, blocks, *, on_begin, on_progress, **options):
+        pending = hear(self, blocks, on_begin=on_begin, on_progress=lambda seconds: None, **options)
+        found = pending.segments
+        for n in (1, 2):
+            pending.segments = found * n
+            on_progress(float(n))
+            printed.append(capsys.readouterr().out)
+        pending.segments = found * 3
+        return pending
+
+    monkeypatch.setattr(recognizer, "begin", begin)
+    paths = [record("a.wav", 1), record("b.wav", 2)]
+    assert transcribe(*paths, "--follow") == 0
+    assert printed == ["==> a.wav <==\none\n", "one\n", "one\n\n==> b.wav <==\ntwo\n", "two\n"]
+    assert capsys.readouterr().out == "two\n"
+
+    printed.clear()
+    assert transcribe(*paths, "--follow", "-f", "jsonl", "--offset", "0:00") == 0
+    lines = [json.loads(line) for line in "".join([*printed, capsys.readouterr().out]).splitlines()]
+    assert [line.get("id") for line in lines] == [0, 1, 2, None, 0, 1, 2, None]
+    assert lines[3] == {"file": "a.wav", "duration": 1.0, "model": "stub"}
+    assert (lines[5]["file"], lines[5]["text"]) == ("b.wav", "two")
+
+
+def test_text_on_a_terminal_is_followed(capsys, recognizer, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    interrupted_at("two", recognizer, monkeypatch)
+
+    assert transcribe(record("a.wav", 2)) == 130
+    assert capsys.readouterr().out == "two\ntwo\n"
+
+
+def test_what_damage_leaves_of_a_recording_is_written_and_the_damage_told(capsys):
+    whole = Path(record("whole.flac", 3, seconds=20.0)).read_bytes()
+    Path("a.flac").write_bytes(whole[: len(whole) * 3 // 4])
+
+    status = transcribe("a.flac", record("b.wav", 1), "-o", "out", "-f", "txt,json")
+    shown = capsys.readouterr().err
+    assert status == 1 and shown.count("a.flac") == 1
+    assert "1 done, 0 skipped, 1 failed" in shown
+    assert Path("out/a.txt").read_text() == "three\n"
+    assert json.loads(Path("out/a.json").read_text())["incomplete"] is True
+
+
+def test_a_folder_ends_with_what_was_done(capsys):
+    record("talks/a.wav", 1)
+    record("talks/b.wav", 2)
+    Path("talks/c.wav").touch()
+    Path("out").mkdir()
+    Path("out/a.txt").touch()
+
+    assert transcribe("talks", "missing.wav", "-o", "out", "--skip-existing") == 1
+    assert capsys.readouterr().err.splitlines()[-1].startswith(
+        "asr: 1 done, 1 skipped, 2 failed; 1.0 s of audio in "
+    )
+    assert transcribe("talks", "-o", "out", "--skip-existing", "-q") == 1
+    assert "done" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("format", ["srt", "vtt", "tsv", "textgrid"])
+def test_documents_that_cannot_follow_one_another_need_a_folder(capsys, recognizer, format):
+    paths = [record("a.wav", 1), record("b.wav", 2)]
+    assert transcribe(*paths, "-f", format) == 2
+    assert "give --output-dir DIR" in capsys.readouterr().err and recognizer.loaded == []
+    assert transcribe(*paths, "-f", format, "-o", "out") == 0
+
+
+@pytest.mark.parametrize("name", ["..wav", "...flac", ".wav", "a..wav", "a\nb\x1b[31m.wav"])
+def test_odd_names_are_written_and_shown_without_obeying_them(capsys, name):
+    record("a.flac", 2)
+    Path(name).write_bytes(Path("a.flac").read_bytes())
+
+    assert transcribe(f"./{name}", "a.flac", "-o", "out") == 0
+    assert len(files_in("out")) == 2
+    assert transcribe(f"./{name}", "a.flac") == 0
+    Path(name).write_bytes(b"")
+    assert transcribe(f"./{name}") == 1
+    shown = capsys.readouterr()
+    assert "\x1b" not in shown.out + shown.err
+    assert shown.err.splitlines()[-1].startswith(
+        f"asr: error: {name.encode('unicode_escape').decode()}: is empty"
+    )
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_that_is_named_is_read_and_one_in_a_folder_is_not(capsys):
+    content = Path(record("talks/a.wav", 4)).read_bytes()
+    os.mkfifo("talks/pipe.wav")
+
+    assert transcribe("talks") == 1
+    assert "talks/pipe.wav: is not a regular file" in capsys.readouterr().err
+    writer = threading.Thread(target=lambda: Path("talks/pipe.wav").write_bytes(content))
+    writer.start()
+    assert transcribe("talks/pipe.wav") == 0
+    writer.join()
+    assert capsys.readouterr() == ("four\n", "")
+
+
+def test_leftovers_of_killed_runs_are_removed_but_not_what_is_being_written():
+    fcntl = pytest.importorskip("fcntl")
+    Path("out").mkdir()
+    for name in ("dead", "alive", "new"):
+        Path(f"out/.asr-{name}.partial").touch()
+    for name in ("dead", "alive"):
+        os.utime(f"out/.asr-{name}.partial", (0, 0))
+    with open("out/.asr-alive.partial") as alive:
+        fcntl.flock(alive, fcntl.LOCK_EX)
+        assert transcribe(record("a.wav", 1), "-o", "out") == 0
+    assert files_in("out") == [".asr-alive.partial", ".asr-new.partial", "a.txt"]
 
 
 def test_a_directory_is_its_recordings(capsys):
@@ -389,13 +635,76 @@ def test_skip_existing_adds_the_formats_that_are_missing():
     assert Path("out/a.txt").read_text() == "by hand\n"
 
 
-def test_results_are_replaced_without_skip_existing():
+def test_results_are_replaced_only_when_asked_for(capsys, recognizer):
     record("a.wav", 1)
     Path("out").mkdir()
     Path("out/a.txt").write_text("by hand\n")
 
-    assert transcribe("a.wav", "-o", "out") == 0
+    assert transcribe("a.wav", "-o", "out") == 1
+    assert "a.wav: out/a.txt: exists; give --overwrite" in capsys.readouterr().err
+    assert Path("out/a.txt").read_text() == "by hand\n" and recognizer.loaded == []
+
+    assert transcribe("a.wav", "-o", "out", "--overwrite") == 0
     assert Path("out/a.txt").read_text() == "one\n"
+
+
+def test_another_recording_of_the_same_name_does_not_replace_the_first_result(capsys):
+    record("a.flac", 1)
+    record("later/a.wav", 2)
+
+    assert transcribe("a.flac", "-o", "out") == 0
+    assert transcribe("later/a.wav", record("b.wav", 3), "-o", "out") == 1
+    assert files_in("out") == ["a.txt", "b.txt"]
+    assert Path("out/a.txt").read_text() == "one\n"
+    assert "asr: 1 done, 0 skipped, 1 failed; 1.0 s of audio in " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["-m", "--lm", "--hotwords-file"])
+def test_no_result_is_written_over_what_is_read(capsys, option):
+    Path("a.txt").write_text("three\n")
+    assert transcribe(record("a.wav", 1), "-o", ".", "--overwrite", option, "a.txt") == 1
+    assert "a.txt: is also what is read" in capsys.readouterr().err
+    assert Path("a.txt").read_text() == "three\n"
+
+
+def test_no_result_is_written_over_a_recording(capsys):
+    Path("talk.txt").write_bytes(Path(record("a.wav", 1)).read_bytes())
+    Path("link.tsv").symlink_to("talk.txt")
+
+    assert transcribe("talk.txt", "link.tsv", "-o", ".", "--overwrite") == 1
+    assert "talk.txt: is also what is read" in capsys.readouterr().err
+    assert Path("talk.txt").read_bytes() == Path("a.wav").read_bytes()
+
+
+def test_no_result_is_written_over_the_file_that_is_standard_input(capsys, monkeypatch):
+    content = Path(record("a.wav", 1)).read_bytes()
+    Path("stdin.txt").write_bytes(content)
+    give_stdin(monkeypatch, content)
+    before = os.dup(0)
+    with open("stdin.txt", "rb") as redirected:
+        os.dup2(redirected.fileno(), 0)
+    try:
+        assert transcribe("-", "-o", ".", "--overwrite") == 1
+    finally:
+        os.dup2(before, 0)
+        os.close(before)
+    assert Path("stdin.txt").read_bytes() == content
+
+
+def test_a_result_that_another_run_writes_meanwhile_stays(capsys, recognizer, monkeypatch):
+    hear = recognizer.transcribe_blocks
+
+    def transcribe_blocks(self, blocks, **options):
+        Path("out/a.txt").write_text("by another\n")
+        return hear(self, blocks, **options)
+
+    monkeypatch.setattr(recognizer, "transcribe_blocks", transcribe_blocks)
+    assert transcribe(record("a.wav", 1), "-o", "out") == 1
+    assert "out/a.txt: another program has written it" in capsys.readouterr().err
+    assert files_in("out") == ["a.txt"] and Path("out/a.txt").read_text() == "by another\n"
+    Path("out/a.txt").unlink()
+    assert transcribe("a.wav", "-o", "out", "--skip-existing") == 0
+    assert Path("out/a.txt").read_text() == "by another\n"
 
 
 def test_an_output_dir_that_is_a_file_is_refused_before_any_work(capsys, recognizer):
@@ -416,22 +725,30 @@ def test_an_output_dir_without_permission_is_refused_before_any_work(
     assert recognizer.loaded == []
 
 
-def test_a_full_disk_leaves_no_half_written_file_and_the_others_are_tried(capsys, monkeypatch):
-    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    replace = os.replace
+def test_a_full_disk_leaves_no_half_written_file_and_ends_the_run(capsys, monkeypatch, recognizer):
+    def refuse(source, target, **options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def replace_unless_a(source, target):
-        if Path(target).stem == "a":
-            raise full
-        replace(source, target)
+    monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setattr(os, "replace", refuse)
 
-    monkeypatch.setattr(os, "replace", replace_unless_a)
+    assert transcribe(record("a.wav", 1), record("b.wav", 2), record("c.wav", 3), "-o", "out") == 1
+    assert files_in("out") == []
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == [
+        "asr: error: a.wav: out/a.txt: cannot be written (No space left on device)",
+        "asr: error: stopped, as no further result can be written",
+    ]
+    assert lines[2].startswith("asr: 0 done, 0 skipped, 1 failed, 2 not done")
+    assert recognizer.batch_sizes == [2]  # nothing is computed for nothing
 
-    assert transcribe(record("a.wav", 1), record("b.wav", 2), "-o", "out") == 1
+
+def test_one_result_that_cannot_be_written_does_not_stop_the_others(capsys):
+    Path("out/a.txt").mkdir(parents=True)
+
+    assert transcribe(record("a.wav", 1), record("b.wav", 2), "-o", "out", "--overwrite") == 1
     assert files_in("out") == ["b.txt"]
-    assert capsys.readouterr().err == (
-        "asr: error: a.wav: out/a.txt: cannot be written (No space left on device)\n"
-    )
+    assert "a.wav: out/a.txt: cannot be written (Is a directory)" in capsys.readouterr().err
 
 
 def test_an_interruption_while_writing_leaves_the_old_result(monkeypatch):
@@ -443,7 +760,7 @@ def test_an_interruption_while_writing_leaves_the_old_result(monkeypatch):
     Path("out/a.txt").write_text("before\n")
     monkeypatch.setattr(os, "replace", interrupt)
 
-    assert transcribe("a.wav", "-o", "out") == 130
+    assert transcribe("a.wav", "-o", "out", "--overwrite") == 130
     assert files_in("out") == ["a.txt"]
     assert Path("out/a.txt").read_text() == "before\n"
 
@@ -478,6 +795,17 @@ def test_split_channels_of_a_mono_recording_are_its_only_one(capsys):
     assert capsys.readouterr().out == "[channel 1] two\n"
 
 
+def test_split_channels_have_the_names_that_are_given(capsys):
+    path = record("a.wav", 2, 1)
+    assert transcribe(path, "--channels", "split", "--channel-names", "Ann, Bob", "-f", "srt") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if "[" in line] == ["[Bob] one", "[Ann] two"]
+    options = ["--channels", "split", "--channel-names", "Ann", "-f", "textgrid"]
+    assert transcribe(path, *options, "-o", "out") == 0
+    grid = Path("out/a.textgrid").read_text()
+    assert [grid.count(text) for text in ('"Ann"', '"channel 2"', '"one"', '"two"')] == [1, 1, 1, 1]
+
+
 def test_one_channel_can_be_chosen(capsys):
     assert transcribe(record("a.wav", 1, 2), "--channels", "2") == 0
     assert capsys.readouterr().out == "two\n"
@@ -496,7 +824,7 @@ def test_a_channel_that_is_not_there_fails(capsys):
 def test_times_count_from_the_beginning_of_the_recording_whatever_the_offset(capsys):
     path = record("a.wav", 1, seconds=5)
 
-    assert transcribe(path, "--offset", "2", "--duration", "1", "-f", "json") == 0
+    assert transcribe(path, "--offset", "0:02", "--duration", "1", "-f", "json") == 0
 
     document = json.loads(capsys.readouterr().out)
     assert [(s["start"], s["end"]) for s in document["segments"]] == [(2.01, 3.0)]
@@ -524,6 +852,22 @@ def test_standard_input_can_be_raw_samples(capsys, monkeypatch):
     document = json.loads(capsys.readouterr().out)
     assert document["duration"] == pytest.approx(1.0, abs=0.01)
     assert document["text"] == "two"
+
+
+def test_a_file_can_be_raw_samples(capsys):
+    Path("a.pcm").write_bytes(np.full(8000, 0.2 * 32768, dtype="<i2").tobytes())
+
+    assert transcribe("a.pcm") == 1
+    assert "give --raw" in capsys.readouterr().err
+    assert transcribe("a.pcm", "--raw") == 0
+    assert capsys.readouterr() == ("two\n", "")
+
+
+def test_raw_samples_from_standard_input_are_told_of_the_option(capsys, monkeypatch):
+    give_stdin(monkeypatch, np.full(8000, 0.2 * 32768, dtype="<i2").tobytes())
+
+    assert transcribe("-") == 1
+    assert "give --raw" in capsys.readouterr().err
 
 
 def test_results_of_standard_input_are_named_stdin(monkeypatch):
@@ -596,6 +940,7 @@ def test_the_decoder_is_chosen_by_its_options(recognizer) -> None:
         "hot_words": (HotWord("new york", 7.0), HotWord("kubernetes", 5.0)),
         "n_best": 3,
         "grammar": (),
+        "min_confidence": 0.75,
     }
 
 
@@ -638,26 +983,18 @@ def test_a_search_that_fails_does_not_stop_the_others(recognizer, monkeypatch, c
     def begin(self, blocks, **options):
         pending = hear(self, blocks, **options)
         if pending.result().text == "two":
-            pending = Future()
-            pending.set_exception(RuntimeError("the search broke"))
+            pending.segments.insert(0, RuntimeError("the search broke"))
         return pending
 
     monkeypatch.setattr(recognizer, "begin", begin)
     assert transcribe(record("a.wav", 2), record("b.wav", 3)) == 1
     shown = capsys.readouterr()
-    assert shown.out == "==> b.wav <==\nthree\n"
+    assert shown.out == "==> a.wav <==\ntwo\n\n==> b.wav <==\nthree\n"  # other segments are not lost
     assert "a.wav: unexpected RuntimeError: the search broke" in shown.err
 
 
 def test_results_keep_their_order_while_searches_are_under_way(recognizer, monkeypatch, capsys) -> None:
-    hear, under_way = recognizer.begin, []
-
-    def begin(self, blocks, **options):
-        under_way.append(hear(self, blocks, **options))
-        slow = types.SimpleNamespace(done=lambda: False, result=under_way[-1].result)
-        return slow if len(under_way) == 1 else under_way[-1]
-
-    monkeypatch.setattr(recognizer, "begin", begin)
+    slowly_searched(recognizer, monkeypatch)
     paths = [record(f"{i}.wav", 1 + i % 5) for i in range(12)]
     assert transcribe(*paths, "-f", "jsonl") == 0
     files = [json.loads(line)["file"] for line in capsys.readouterr().out.splitlines()]

@@ -1,4 +1,4 @@
-"""A window with one text field; a file always holds what is in it. Run as: text_window.py FILE.
+"""A window with one text field; a file always holds what is in it. Run as: text_window.py FILE [TEXT].
 
 The file appears when the window has the focus. It is the other end of the tests of typing.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 window = tkinter.Tk()
 field = tkinter.Text(window)
 field.pack()
+field.insert("1.0", "".join(sys.argv[2:]))
 target = Path(sys.argv[1])
 
 

@@ -6,17 +6,20 @@ The head of each file imports nothing slow, so that its help answers at once. He
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from asr import arguments, pretrained
-from asr.errors import OutputError, UsageError
+from asr.errors import OutputError, UsageError, shown
+from asr.transcript import MIN_CONFIDENCE
 
 if TYPE_CHECKING:
     from asr.decoding.decoder import DecoderOptions
@@ -46,11 +49,8 @@ def add_engine_option(parser: argparse.ArgumentParser | argparse._ArgumentGroup)
     )
 
 
-def add_decoder_options(
-    parser: argparse.ArgumentParser, *, grammar: bool = True, nbest: bool = True
-) -> None:
-    """grammar, nbest: whether the verb has a use for these."""
-    parser.set_defaults(grammar=None, nbest=1)
+def add_decoder_options(parser: argparse.ArgumentParser, *, leaves_out: Sequence[str] = ()) -> None:
+    """leaves_out: of grammar and nbest, what would make no sense for the verb; it has no such option."""
     group = parser.add_argument_group("decoding")
     group.add_argument(
         "--lm",
@@ -69,62 +69,79 @@ def add_decoder_options(
         "--beam-size",
         type=arguments.whole_setting("beam_size"),
         metavar="N",
-        help="hypotheses kept by the search; 1: greedy, the letters as they are heard",
+        help="hypotheses kept by the search; 1: greedy, the letters as they are heard (default: 800)",
     )
     group.add_argument(
         "--hotwords",
         metavar="WORD[:BOOST],...",
-        help="words and phrases to expect, also unheard-of ones, e.g. anneke,new york,kubernetes:8",
+        help="words and phrases to expect, also unheard-of ones, e.g. anneke,new york,kubernetes:8; the"
+        " boost is added to the score (default: 5)",
     )
     group.add_argument("--hotwords-file", metavar="FILE", help="the same, one a line; # begins a comment")
-    if grammar:
+    if "grammar" in leaves_out:
+        parser.set_defaults(grammar=None)
+    else:
         group.add_argument(
             "--grammar",
             metavar="FILE",
             help="the only phrases that may be said, one a line or in JSGF; other speech gives no text",
         )
-    if nbest:
+    if "nbest" in leaves_out:
+        parser.set_defaults(nbest=1)
+    else:
         group.add_argument(
             "--nbest",
             type=arguments.whole_setting("n_best"),
             default=1,
             metavar="N",
-            help="tell the N likeliest texts of every segment, in json and jsonl",
+            help="tell the N likeliest texts of every segment, in json and jsonl (default: 1)",
         )
     group.add_argument(
         "--lm-weight",
         type=arguments.setting("lm_weight"),
         metavar="W",
-        help="factor on the language model's log-probabilities",
+        help="factor of the language model's log-probabilities (default: as asr lm tune has set it for the"
+        " language model, else 0.92)",
     )
     group.add_argument(
         "--rnn-share",
         type=arguments.probability,
         metavar="P",
-        help="share of the recurrent model in its mixture with the n-grams",
+        help="share of the recurrent model in the mixture with the n-grams (default: as tuned, else 0.5)",
     )
     group.add_argument(
         "--word-score",
         type=arguments.setting("word_score"),
         metavar="S",
-        help="what each word adds to the score; less than 0: fewer words",
+        help="added to the score for each word (default: as tuned, else 0)",
     )
     group.add_argument(
         "--acoustic-scale",
         type=arguments.setting("acoustic_scale"),
         metavar="W",
-        help="factor on the acoustic model's log-probabilities",
+        help="factor of the acoustic model's log-probabilities (default: the model's own, else 1)",
     )
     group.add_argument(
         "--prior-weight",
         type=arguments.setting("prior_weight"),
         metavar="W",
-        help="factor on the labels' log priors, which are subtracted",
+        help="factor of the labels' log priors, which are subtracted (default: as tuned, else 0.6)",
+    )
+
+
+def add_confidence_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--min-confidence",
+        type=arguments.probability,
+        default=MIN_CONFIDENCE,
+        metavar="P",
+        help="leave out segments in which the probability that any word is right is less than P, as in noise;"
+        " 0: off (default: %(default)s)",
     )
 
 
 def decoder_options(args: argparse.Namespace) -> DecoderOptions:
-    """What the user chose among add_decoder_options()."""
+    """What the user chose among add_decoder_options() and, where it is asked, add_confidence_option()."""
     from asr.decoding import grammar, hotwords
     from asr.decoding.decoder import DecoderOptions
 
@@ -143,6 +160,7 @@ def decoder_options(args: argparse.Namespace) -> DecoderOptions:
         hot_words=tuple(hot_words),
         n_best=args.nbest,
         grammar=grammar.read(args.grammar) if args.grammar else (),
+        min_confidence=getattr(args, "min_confidence", MIN_CONFIDENCE),
     )
 
 
@@ -217,6 +235,41 @@ def load_stream(
     return Stream(recognizer, config or StreamConfig(), second_pass=second_pass)
 
 
+def add_endpoint_options(parser: argparse.ArgumentParser) -> None:
+    endpoint = parser.add_argument_group("end of a sentence")
+    endpoint.add_argument(
+        "--endpoint-mode",
+        choices=("default", "short", "long", "very-long"),
+        default="default",
+        help="how long a pause may be; the three rules refine it",
+    )
+    for rule, meaning in (
+        ("rule1-min-trailing-silence", "seconds without any word"),
+        ("rule2-min-trailing-silence", "seconds without a word after the last one"),
+        ("rule3-min-utterance-length", "seconds that a sentence may last"),
+    ):
+        endpoint.add_argument(f"--{rule}", type=arguments.positive_seconds, metavar="SECONDS", help=meaning)
+    endpoint.add_argument(
+        "--pre-roll",
+        type=arguments.seconds,
+        default=1.0,
+        metavar="SECONDS",
+        help="sound from before speech was noticed that is heard with it (default: 1)",
+    )
+
+
+def stream_config(args: argparse.Namespace) -> StreamConfig:
+    """What the user chose among add_endpoint_options()."""
+    from asr.segment import ENDPOINT_MODES
+    from asr.streaming import StreamConfig
+
+    rules = {
+        name: value for name, value in vars(args).items() if name.startswith("rule") and value is not None
+    }
+    endpoint = replace(ENDPOINT_MODES[args.endpoint_mode], **rules)
+    return StreamConfig(endpoint, args.pre_roll, args.min_confidence)
+
+
 def _has_second_pass(args: argparse.Namespace) -> bool:
     return args.model == pretrained.STREAMING if args.second_pass is None else args.second_pass
 
@@ -241,8 +294,10 @@ def show_progress(
         TextColumn("{task.fields[heard]:.0f} s{task.fields[channel]}", markup=False),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(label, total=duration, heard=0.0, channel="")
+    # What is printed on standard output belongs there, also while the bar is shown.
+    bar = Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False)
+    with bar as progress, _logging_to(sys.stderr):
+        task = progress.add_task(shown(label), total=duration, heard=0.0, channel="")
 
         def show(n_channels_done: int, seconds: float) -> None:
             channel = f" of channel {n_channels_done + 1}" if n_channels_done else ""
@@ -285,7 +340,20 @@ def _identity(path: object) -> tuple[int, int] | None:
 def print_failures(failures: Iterable[str]) -> None:
     """A line on standard error for each input that was left out."""
     for failure in failures:
-        print(f"asr: error: {failure}", file=sys.stderr)
+        print(f"asr: error: {shown(failure)}", file=sys.stderr)
+
+
+@contextmanager
+def _logging_to(stream: TextIO) -> Iterator[None]:
+    """Messages go to a stream for a while, here the one that writes above a bar."""
+    handlers = [each for each in logging.getLogger().handlers if isinstance(each, logging.StreamHandler)]
+    before = [handler.setStream(stream) for handler in handlers]
+    try:
+        yield
+    finally:
+        for handler, previous in zip(handlers, before, strict=True):
+            if previous is not None:
+                handler.setStream(previous)
 
 
 def print_result(text: str) -> None:

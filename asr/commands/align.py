@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from asr import arguments
 from asr.commands import (
     add_decoder_options,
     add_model_options,
@@ -46,9 +47,15 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help=f"{', '.join(_FORMATS)} (default: json)",
     )
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="instead of standard output")
+    parser.add_argument(
+        "--track",
+        type=arguments.count,
+        metavar="N",
+        help="the Nth sound track of a video, from 1 (default: the one that players choose)",
+    )
     parser.add_argument("--level", choices=("words", "characters"), default="words", help="(default: words)")
     add_model_options(parser)
-    add_decoder_options(parser, grammar=False, nbest=False)
+    add_decoder_options(parser, leaves_out=["grammar", "nbest"])
 
 
 def run(args: argparse.Namespace) -> ExitStatus:
@@ -66,7 +73,7 @@ def run(args: argparse.Namespace) -> ExitStatus:
     from asr.files import write_text
     from asr.recognizer import Recognizer
 
-    with open_audio(args.audio) as audio:
+    with open_audio(args.audio, track=args.track) as audio:
         recognizer = Recognizer.load(
             args.model, device=args.device, threads=args.threads, decoding=decoder_options(args)
         )
@@ -74,7 +81,7 @@ def run(args: argparse.Namespace) -> ExitStatus:
             try:
                 alignment = align_text(
                     recognizer,
-                    audio,
+                    audio.heard(),
                     text,
                     with_characters=with_characters,
                     on_progress=lambda seconds: on_progress(0, seconds),
@@ -93,7 +100,10 @@ def run(args: argparse.Namespace) -> ExitStatus:
     if args.output is None:
         print_result(document)
     else:
-        write_text(args.output, document)
+        write_text(Path(args.output), document, overwrite=True)
+    if audio.error is not None:
+        logger.error("%s", audio.error)
+        return ExitStatus.SOME_FAILED
     return ExitStatus.OK
 
 

@@ -15,6 +15,7 @@ from asr.commands import print_failures, protect_inputs
 from asr.errors import ExitStatus, ManifestError, UsageError
 
 if TYPE_CHECKING:
+    from asr.manifest import Utterance
     from asr.validation import Validation
 
 
@@ -83,7 +84,21 @@ def _prepare(args: argparse.Namespace) -> ExitStatus:
         write_manifest(path, utterances)
         hours = sum(utterance.duration for utterance in utterances) / 3600
         print(f"{path}: {len(utterances)} utterances, {hours:.2f} h")
+    if args.validation_share and not args.quiet:
+        print(_held_out(training, held_out), file=sys.stderr)
     return ExitStatus.SOME_FAILED if found.failures else ExitStatus.OK
+
+
+def _held_out(training: list[Utterance], held_out: list[Utterance]) -> str:
+    """Who is in the part for validation, and how much that is."""
+    seconds = sum(utterance.duration for utterance in held_out)
+    share = seconds / max(seconds + sum(utterance.duration for utterance in training), 1e-9)
+    speakers = sorted({utterance.speaker for utterance in held_out})
+    if speakers == sorted({utterance.speaker for utterance in training}):
+        return f"held out: {100 * share:.0f} % of the sound, by recordings: all are of one speaker"
+    shown = ", ".join(speaker or "(unnamed)" for speaker in speakers[:5])
+    more = f" and {len(speakers) - 5} more" if len(speakers) > 5 else ""
+    return f"held out: {100 * share:.0f} % of the sound, all of {shown}{more}: no speaker is in both parts"
 
 
 def _validate(args: argparse.Namespace) -> ExitStatus:

@@ -14,13 +14,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asr import arguments
-from asr.commands import add_streaming_model_options, check_streaming_models, load_stream
+from asr.commands import (
+    add_confidence_option,
+    add_decoder_options,
+    add_endpoint_options,
+    add_streaming_model_options,
+    check_streaming_models,
+    decoder_options,
+    load_stream,
+    stream_config,
+)
 from asr.errors import AsrError, ExitStatus, OutputError
 
 if TYPE_CHECKING:
     import numpy as np
 
     from asr.audio import AudioReader
+    from asr.decoding.decoder import DecoderOptions
     from asr.dictation import Source
     from asr.keyboard import Keyboard
     from asr.spoken import Edit, Writer
@@ -63,6 +73,12 @@ def add_parser(subparsers: Any) -> None:
         default="auto",
         help="what types, or takes the text at the end (default: auto, as the session needs)",
     )
+    output.add_argument(
+        "--live",
+        action="store_true",
+        help="type words while you speak and correct the last few with backspaces, in the same window only"
+        " (default: type what was said once, when the second pass is done)",
+    )
     output.add_argument("--defer-output", action="store_true", help="type everything at the end")
     output.add_argument(
         "--continuous", action="store_true", help="each pause ends a sentence, not only the end"
@@ -90,8 +106,20 @@ def add_parser(subparsers: Any) -> None:
         help="end after so long without a word (default: never)",
     )
 
+    audio.add_argument(
+        "-r",
+        "--sample-rate",
+        "--samplerate",
+        type=arguments.count,
+        metavar="HZ",
+        help="record at this rate (default: the device's)",
+    )
+
     model = parser.add_argument_group("model")
     add_streaming_model_options(model)
+    add_decoder_options(parser, leaves_out=["nbest"])
+    add_confidence_option(parser)
+    add_endpoint_options(parser)
 
 
 def run(args: argparse.Namespace) -> ExitStatus:
@@ -125,13 +153,14 @@ def _begin(args: argparse.Namespace, folder: Path) -> ExitStatus:
     from asr.spoken import Writer, load_commands
 
     check_streaming_models(args)
+    decoding = decoder_options(args)  # its files are looked at here, where an error can be seen
     writer = Writer(
         {} if args.no_commands else load_commands(config_file("commands.toml")),
         full_sentence=args.full_sentence,
         numbers_as_digits=args.numbers_as_digits,
     )
     if args.simulate_input_tool == "stdout":
-        return _dictate(args, folder, writer, None, lambda message: None)
+        return _dictate(args, folder, writer, decoding, None, lambda message: None)
     keyboard = Keyboard(args.simulate_input_tool)
     logger.info("typing with %s", keyboard.tool)
     log = log_file(f"{_NAME}.log")
@@ -139,7 +168,7 @@ def _begin(args: argparse.Namespace, folder: Path) -> ExitStatus:
     if tell is None:
         return ExitStatus.OK
     try:
-        return _dictate(args, folder, writer, keyboard, tell)
+        return _dictate(args, folder, writer, decoding, keyboard, tell)
     except AsrError as error:
         tell(str(error))
         raise
@@ -152,7 +181,9 @@ def _fork(log: Path) -> Callable[[str], None] | None:
     """
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
-        messages = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        log.parent.chmod(0o700)
+        messages = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        os.fchmod(messages, 0o600)  # an older file may have been readable by others
     except OSError as error:
         raise OutputError(f"{log}: cannot be written ({error.strerror})") from None
     reader, writer = os.pipe()
@@ -188,6 +219,7 @@ def _dictate(
     args: argparse.Namespace,
     folder: Path,
     writer: Writer,
+    decoding: DecoderOptions,
     keyboard: Keyboard | None,
     tell: Callable[[str], None],
 ) -> ExitStatus:
@@ -195,10 +227,12 @@ def _dictate(
     from asr.control import Control
     from asr.dictation import Dictation, DictationConfig, load_hook
     from asr.interruption import ended_by_signals
+    from asr.keyboard import Typist
     from asr.paths import config_file
 
     config = DictationConfig(
         continuous=args.continuous,
+        live=args.live,
         defer_output=args.defer_output or args.simulate_input_tool in _NOT_TYPED,
         timeout=args.timeout,
     )
@@ -207,13 +241,14 @@ def _dictate(
     except AsrError as error:
         logger.error("%s; the words are written as they are", error)
         hook = None
-    dictation = Dictation(config, writer, _print if keyboard is None else keyboard.apply, hook)
+    apply = _print if keyboard is None else Typist(keyboard, live=args.live).apply
+    dictation = Dictation(config, writer, apply, hook)
     control = Control(folder, _NAME, dictation.request)
     try:
         with ended_by_signals(dictation.stop):
             dictation.run(
                 _source(args),
-                lambda: load_stream(args),
+                lambda: load_stream(args, stream_config(args), decoding=decoding),
                 on_listening=lambda: logger.info("listening"),
                 on_ready=lambda: tell(""),
             )
@@ -231,7 +266,7 @@ def _source(args: argparse.Namespace) -> Source:
     if args.simulate is None:
         from asr.microphone import Microphone
 
-        return lambda: Microphone(args.input_device)
+        return lambda: Microphone(args.input_device, sample_rate=args.sample_rate)
     from asr.audio import open_audio
 
     blocks = _paced(open_audio(args.simulate))
@@ -253,9 +288,11 @@ def _paced(audio: AudioReader) -> Iterator[np.ndarray]:
     silence = np.zeros(SAMPLE_RATE // 2, np.float32)
     due = time.monotonic()
     with audio:
-        for samples in chain(audio, [silence]):
+        for samples in chain(audio.heard(), [silence]):
             for start in range(0, len(samples), n_samples):
                 block = samples[start : start + n_samples]
                 due = max(due + len(block) / SAMPLE_RATE, time.monotonic())
                 time.sleep(max(0.0, due - time.monotonic()))
                 yield block
+    if audio.error is not None:
+        logger.error("%s", audio.error)

@@ -6,10 +6,12 @@ import argparse
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asr import arguments
 from asr.commands import (
+    add_confidence_option,
     add_decoder_options,
     add_engine_option,
     add_model_options,
@@ -39,7 +41,8 @@ def add_parser(subparsers: Any) -> None:
         "--errors", metavar="FILE", help="write the utterances with errors, aligned, the worst first"
     )
     parser.add_argument("--json", action="store_true", help="the figures as one JSON object")
-    add_decoder_options(parser, nbest=False)
+    add_decoder_options(parser, leaves_out=["nbest"])
+    add_confidence_option(parser)
 
 
 def run(args: argparse.Namespace) -> ExitStatus:
@@ -62,7 +65,7 @@ def run(args: argparse.Namespace) -> ExitStatus:
     with _progress(len(utterances), quiet=args.quiet) as on_progress:
         evaluation = evaluate(recognizer, utterances, lexicon, on_progress, n_processes(args.threads))
     if args.errors:
-        write_text(args.errors, error_report(evaluation))
+        write_text(Path(args.errors), error_report(evaluation), overwrite=True)
     failures += evaluation.failures
     print_failures(evaluation.failures)
     if not evaluation.results:

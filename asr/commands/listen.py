@@ -6,25 +6,30 @@ import argparse
 import json
 import logging
 import math
+import re
 import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asr import arguments
 from asr.commands import (
+    add_confidence_option,
     add_decoder_options,
+    add_endpoint_options,
     add_engine_option,
     add_streaming_model_options,
     check_streaming_models,
     decoder_options,
     load_stream,
     protect_inputs,
+    stream_config,
 )
-from asr.errors import AsrError, ExitStatus, UsageError
+from asr.errors import AsrError, ExitStatus, OutputError, UsageError
 from asr.interruption import ended_by_signals
 from asr.transcript import Final, Partial, Segment
 
@@ -37,6 +42,7 @@ logger = logging.getLogger(__name__)
 
 _METER_DB = -60.0  # of full scale: the left end of the meter
 _METER_WIDTH = 20  # characters
+_SILENCE_DB = -100.0  # less than the last bit of 16
 
 _EXAMPLES = """\
 examples:
@@ -78,6 +84,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     microphone.add_argument(
         "-r",
+        "--sample-rate",
         "--samplerate",
         type=arguments.whole(1_000, 768_000),
         metavar="HZ",
@@ -96,28 +103,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add_engine_option(model)
     model.add_argument("-t", "--threads", type=arguments.count, metavar="N", help="CPU threads (default: 1)")
 
-    add_decoder_options(parser)
+    add_decoder_options(parser, leaves_out=["nbest"])
+    add_confidence_option(parser)
 
-    endpoint = parser.add_argument_group("end of a sentence")
-    endpoint.add_argument(
-        "--endpoint-mode",
-        choices=("default", "short", "long", "very-long"),
-        default="default",
-        help="how long a pause may be; the three rules refine it",
-    )
-    for rule, meaning in (
-        ("rule1-min-trailing-silence", "seconds without any word"),
-        ("rule2-min-trailing-silence", "seconds without a word after the last one"),
-        ("rule3-min-utterance-length", "seconds that a sentence may last"),
-    ):
-        endpoint.add_argument(f"--{rule}", type=arguments.positive_seconds, metavar="SECONDS", help=meaning)
-    endpoint.add_argument(
-        "--pre-roll",
-        type=arguments.seconds,
-        default=1.0,
-        metavar="SECONDS",
-        help="sound from before speech was noticed that is heard with it (default: 1)",
-    )
+    add_endpoint_options(parser)
 
     output = parser.add_argument_group("output")
     output.add_argument("--json", action="store_true", help="a JSON object a line, in the form of Vosk")
@@ -126,6 +115,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     output.add_argument(
         "--save-audio", type=Path, metavar="FILE", help="keep what was heard, as .wav or .flac"
     )
+    output.add_argument("--overwrite", action="store_true", help="write over files that exist")
 
 
 def _channels(text: str) -> str | int:
@@ -145,6 +135,8 @@ def _check(args: argparse.Namespace) -> None:
     """Raises for what cannot work, before a microphone is opened or a model loaded."""
     if args.fast and not args.simulate:
         raise UsageError("--fast: is for recordings; give --simulate FILE too, or leave it out")
+    if args.save_audio and args.save_audio.exists() and not args.overwrite:
+        raise OutputError(f"{args.save_audio}: exists; choose another name, or give --overwrite")
     if args.simulate and args.save_audio:
         raise UsageError("--save-audio: is for the microphone; leave it out with --simulate")
     if args.list_devices:
@@ -163,17 +155,12 @@ def _list_devices() -> ExitStatus:
 
 
 def _make_stream(args: argparse.Namespace) -> Stream:
-    from asr.segment import ENDPOINT_MODES
-    from asr.streaming import StreamConfig
-
-    rules = {
-        name: getattr(args, name)
-        for name in vars(args)
-        if name.startswith("rule") and getattr(args, name) is not None
-    }
-    config = StreamConfig(replace(ENDPOINT_MODES[args.endpoint_mode], **rules), args.pre_roll)
     return load_stream(
-        args, config, engine=args.engine, threads=args.threads, decoding=decoder_options(args)
+        args,
+        stream_config(args),
+        engine=args.engine,
+        threads=args.threads,
+        decoding=decoder_options(args),
     )
 
 
@@ -185,14 +172,15 @@ def _listen(args: argparse.Namespace) -> ExitStatus:
     with ExitStack() as stack:
         # The recording begins before the model is loaded: what is said meanwhile is not lost.
         microphone = stack.enter_context(
-            Microphone(args.input_device, sample_rate=args.samplerate, channels=args.channels)
+            Microphone(args.input_device, sample_rate=args.sample_rate, channels=args.channels)
         )
         save = stack.enter_context(write_audio(args.save_audio)) if args.save_audio else None
         logger.info("%s: recording", microphone.name)
+        stack.enter_context(ended_by_signals(microphone.stop))
+        stack.callback(display.close)
+        display.note("listening; Ctrl-C ends it")
         stream = _make_stream(args)
         n_left = math.inf if args.timeout is None else round(args.timeout * SAMPLE_RATE)
-        stack.enter_context(ended_by_signals(microphone.stop))
-        display.note("listening; Ctrl-C ends it")
         for block in microphone:
             samples = block[: int(min(n_left, len(block)))]
             n_left -= len(samples)
@@ -203,7 +191,6 @@ def _listen(args: argparse.Namespace) -> ExitStatus:
             if n_left <= 0:
                 break
         display.show(stream.finish())
-        display.close()
     return ExitStatus.OK
 
 
@@ -214,15 +201,23 @@ def _simulate(args: argparse.Namespace) -> ExitStatus:
     display = _Display(args)
     report = Report()
     stream: Stream | None = None
-    n_failed = 0
+    n_failed = n_damaged = 0
     for path in args.simulate:
         try:
             with open_audio(path, channels=args.channels, duration=args.timeout) as audio:
                 stream = stream or _make_stream(args)
                 silence = closing_silence(stream.config.endpoint)
                 simulate(
-                    stream, audio, report, display.show, silence=silence, in_real_time=not args.fast
+                    stream,
+                    audio.heard(),
+                    report,
+                    display.show,
+                    silence=silence,
+                    in_real_time=not args.fast,
                 )
+                if audio.error is not None:
+                    logger.error("%s", audio.error)
+                    n_damaged += 1
         except UsageError:
             raise
         except AsrError as error:
@@ -231,7 +226,7 @@ def _simulate(args: argparse.Namespace) -> ExitStatus:
     display.close()
     if n_failed < len(args.simulate):
         _print_report(report.values(), as_json=args.json)
-    return ExitStatus.SOME_FAILED if n_failed else ExitStatus.OK
+    return ExitStatus.SOME_FAILED if n_failed or n_damaged else ExitStatus.OK
 
 
 _REPORT_LINES = (
@@ -249,19 +244,21 @@ def _print_report(values: dict[str, float | None], *, as_json: bool) -> None:
         print(json.dumps({"report": rounded}))
         return
 
+    say = partial(print, file=sys.stderr)  # standard output holds the text
+
     def shown(name: str, unit: str, scale: float = 1.0) -> str:
         value = values[name]
         return "-" if value is None else f"{scale * value:.2f}{unit}"
 
-    print()
-    print(f"{values['audio_seconds']:.1f} s of audio, {values['utterances']} utterances")
+    say()
+    say(f"{values['audio_seconds']:.1f} s of audio, {values['utterances']} utterances")
     for text, name in _REPORT_LINES:
-        print(f"{text + ':':<42} {shown(name + '_median', ' s')} median, {shown(name + '_95', ' s')} 95 %")
-    print(f"{'words shown and taken back:':<42} {shown('retracted_words', ' %', 100)}")
+        say(f"{text + ':':<42} {shown(name + '_median', ' s')} median, {shown(name + '_95', ' s')} 95 %")
+    say(f"{'words shown and taken back:':<42} {shown('retracted_words', ' %', 100)}")
     if values["replaced_words"] is not None:
-        print(f"{'words that the second pass replaced:':<42} {shown('replaced_words', ' %', 100)}")
-    print(f"{'computing time per second of audio:':<42} {shown('real_time_factor', ' s')}")
-    print(f"{'load of one CPU:':<42} {shown('cpu_share', ' %', 100)}")
+        say(f"{'words that the second pass replaced:':<42} {shown('replaced_words', ' %', 100)}")
+    say(f"{'computing time per second of audio:':<42} {shown('real_time_factor', ' s')}")
+    say(f"{'load of one CPU:':<42} {shown('cpu_share', ' %', 100)}")
 
 
 class _Display:
@@ -274,6 +271,8 @@ class _Display:
         self._in_place = has_terminal and self._partials and not args.json
         self._meter = has_terminal and args.meter
         self._has_terminal = has_terminal
+        self._wraps = not args.json and sys.stdout is not None and sys.stdout.isatty()
+        self._n_lines = 1  # that are drawn in place
         self._partial = Partial((), ())
         self._level = ""
 
@@ -285,18 +284,19 @@ class _Display:
     def hear(self, samples: np.ndarray) -> None:
         """Show how loud these samples are."""
         if self._meter and len(samples):
-            level = 20 * math.log10(max(float(abs(samples).max()), 1e-10))
+            peak = float(abs(samples).max())
+            level = 20 * math.log10(peak) if peak else -math.inf
             n_marks = round(_METER_WIDTH * min(1.0, max(0.0, 1 - level / _METER_DB)))
-            self._level = f"[{'#' * n_marks:<{_METER_WIDTH}}] {level:4.0f} dB "
+            shown = f"{level:4.0f} dB" if level > _SILENCE_DB else "silence"
+            self._level = f"[{'#' * n_marks:<{_METER_WIDTH}}] {shown} "
             self._redraw()
 
     def show(self, events: Sequence[Partial | Final]) -> None:
         for event in events:
             if isinstance(event, Final):
                 self._partial = Partial((), ())
-                self._redraw()
-                fields = json.dumps(_vosk(event.segment)) if self._json else event.segment.text
-                print(fields, flush=True)
+                self._clear()  # standard output may be the same terminal
+                self._write(event.segment)
             else:
                 self._partial = event
                 if self._json and self._partials:
@@ -307,23 +307,59 @@ class _Display:
     def close(self) -> None:
         """Leave the terminal clean."""
         self._partial, self._level = Partial((), ()), ""
-        self._redraw()
+        self._clear()
+
+    def _write(self, segment: Segment) -> None:
+        if self._json:
+            text = json.dumps(_vosk(segment))
+        elif self._wraps:
+            text = "\n".join(_lines(segment.text, shutil.get_terminal_size().columns - 1))
+        else:
+            text = segment.text
+        print(text, flush=True)
+
+    def _clear(self) -> None:
+        """Erase what was drawn in place; the cursor is then where it began."""
+        if self._in_place or self._meter:
+            up = f"\x1b[{self._n_lines - 1}A" if self._n_lines > 1 else ""
+            sys.stderr.write(f"\r{up}\x1b[J")
+            sys.stderr.flush()
+            self._n_lines = 1
 
     def _redraw(self) -> None:
+        """Show the level and the words under way, in as many lines as they need."""
         if not self._in_place and not self._meter:
             return
-        committed = " ".join(word.text for word in self._partial.committed)
-        tentative = " ".join(word.text for word in self._partial.tentative)
-        if not self._in_place:
-            committed = tentative = ""
-        # The end of the sentence is what matters when it is longer than the line.
-        room = max(0, shutil.get_terminal_size().columns - 1 - len(self._level))
-        tentative = tentative[max(0, len(tentative) - room) :]
-        room -= len(tentative) + 1
-        committed = committed[max(0, len(committed) - room) :] if room > 0 else ""
-        gap = " " if committed and tentative else ""
-        sys.stderr.write(f"\r\x1b[K{self._level}{committed}{gap}\x1b[2m{tentative}\x1b[0m")
+        size = shutil.get_terminal_size()
+        words = [word.text for word in self._partial.words] if self._in_place else []
+        lines = _lines(self._level + " ".join(words), size.columns - 1)
+        n_dropped = max(0, len(lines) - max(1, size.lines - 1))  # a line that has left cannot be redrawn
+        n_committed = len(self._level.split()) + len(self._partial.committed)
+        n_committed -= sum(len(line.split()) for line in lines[:n_dropped])
+        lines = lines[n_dropped:]
+        drawn = []
+        for line in lines:
+            # The level keeps its blanks: words are counted, not joined anew.
+            cut = _end_of_words(line, n_committed)
+            n_committed = max(0, n_committed - len(line.split()))
+            drawn.append(line[:cut] + (f"\x1b[2m{line[cut:]}\x1b[0m" if line[cut:] else ""))
+        self._clear()
+        sys.stderr.write("\n".join(drawn))
         sys.stderr.flush()
+        self._n_lines = max(1, len(lines))
+
+
+def _lines(text: str, width: int) -> list[str]:
+    """The text in lines that end between words; a longer word than a line is cut."""
+    return textwrap.wrap(
+        text, max(1, width), break_on_hyphens=False, drop_whitespace=True, replace_whitespace=False
+    )
+
+
+def _end_of_words(line: str, n_words: int) -> int:
+    """The place in the line after so many of its words."""
+    ends = [match.end() for match in re.finditer(r"\S+", line)]
+    return 0 if n_words <= 0 or not ends else ends[min(n_words, len(ends)) - 1]
 
 
 def _vosk(segment: Segment) -> dict[str, Any]:

@@ -13,11 +13,15 @@ from asr.commands import add_decoder_options, add_model_options, decoder_options
 from asr.errors import ExitStatus, OutputError, UsageError
 
 if TYPE_CHECKING:
+    from asr.decoding.language import Language
     from asr.lm import Trial
+
+_MIXED_PRUNE = 5e-8  # of texts to be mixed, as the model that comes with asr is pruned
 
 _EXAMPLES = """\
 examples:
-  asr lm build books.txt minutes.txt -o my.lm           count words and their neighbours in text
+  asr lm build minutes.txt manuals.txt -o my.lm         mix what comes with asr with your own texts
+  asr lm build books.txt.gz --mix none -o books.lm      count words and their neighbours in text, nothing else
   asr lm build 3-gram.arpa.gz -o librispeech.lm         convert a model of another toolkit
   asr lm train books.txt train.jsonl -o my.rnn          learn a recurrent model to go with it
   asr lm tune dev.jsonl --lm my.lm --save               find the best weights and keep them in my.lm
@@ -44,6 +48,19 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("-o", "--output", metavar="FILE", help="where a model that is made goes")
     build = parser.add_argument_group("build")
     build.add_argument(
+        "--mix",
+        metavar="english|none|PATH",
+        help="language model to mix with the new one (default: the one that comes with asr for texts, none "
+        "for an ARPA file)",
+    )
+    build.add_argument(
+        "--mix-share",
+        type=arguments.probability,
+        metavar="P",
+        help="of the new model in the mixture (default: what makes parts of the text likeliest that are "
+        "left out of it, 0.1 at most)",
+    )
+    build.add_argument(
         "--order", type=arguments.whole(1, 10), default=3, metavar="N", help="words of an n-gram (default: 3)"
     )
     build.add_argument(
@@ -58,7 +75,8 @@ def add_parser(subparsers: Any) -> None:
         type=arguments.number(0, 1),
         default=0.0,
         metavar="X",
-        help="drop n-grams that change the perplexity by a smaller part than this, e.g. 1e-8",
+        help="drop n-grams that change the perplexity by a smaller part than this (default: 5e-8 for texts "
+        "that are mixed, which only shortens large ones; else 0)",
     )
     build.add_argument(
         "--vocabulary",
@@ -110,6 +128,12 @@ def add_parser(subparsers: Any) -> None:
         metavar="X",
         help="passes over the text (default: 5)",
     )
+    train.add_argument(
+        "--mixed-precision",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="compute in bfloat16 where the processor has it (default: yes)",
+    )
     tune = parser.add_argument_group("tune")
     add_model_options(tune)
     tune.add_argument("--corpus", metavar="NAME", help="only the rows of this corpus")
@@ -136,8 +160,9 @@ def _counts(text: str) -> tuple[int, ...]:
 def _build(args: argparse.Namespace) -> ExitStatus:
     if not args.inputs or not args.output:
         raise UsageError("asr lm build: needs texts or an ARPA file, and -o FILE")
-    from asr import pretrained
+    from asr import pretrained, pronouncer
     from asr.decoding import language
+    from asr.decoding.arpa import is_arpa
     from asr.labels import Lexicon
     from asr.lm import BuildOptions, build, read_dictionary
 
@@ -145,18 +170,47 @@ def _build(args: argparse.Namespace) -> ExitStatus:
     lexicon = None
     if args.lexicon != "none":
         lexicon = Lexicon.load(args.lexicon or pretrained.LEXICON_FILE)
+    paths = [Path(path) for path in args.inputs]
+    mix = args.mix or ("none" if lexicon is None or is_arpa(paths[0]) else "english")
+    mixed_with = None
+    if mix != "none":
+        if lexicon is None:
+            raise UsageError("--mix: needs pronunciations; leave out --lexicon none")
+        mixed_with = language.load(pretrained.LANGUAGE_FILE if mix == "english" else mix)
+    entropy_prune = args.entropy_prune
+    if entropy_prune is None:
+        entropy_prune = 0.0 if mixed_with is None else _MIXED_PRUNE
     options = BuildOptions(
-        args.order, args.count_prune, args.vocabulary, args.spelling, args.added_share, args.entropy_prune
+        order=args.order,
+        count_prune=args.count_prune,
+        vocabulary=args.vocabulary,
+        spelling=args.spelling,
+        added_share=args.added_share,
+        entropy_prune=entropy_prune,
+        share=args.mix_share,
     )
     added = read_dictionary(Path(args.add_words)) if args.add_words else None
-    built = build([Path(path) for path in args.inputs], lexicon, options, added)
+    built = build(paths, lexicon, options, added, mixed_with, pronouncer.shipped())
     sources = [Path(path).name for path in [*args.inputs, *filter(None, [args.add_words])]]
-    language.save(replace(built, info={"sources": sources}), args.output)
-    if built.pronunciations is not None and not args.quiet:
-        n_missing = len(built.lm.words) - 3 - len(set(built.pronunciations.words.tolist()))
-        print(f"{n_missing} words have no pronunciation and cannot be recognised", file=sys.stderr)
+    info = {**built.info, "sources": sources}
+    if mixed_with is not None:
+        info["mixed"] = {"with": mix if mix == "english" else Path(mix).name, **built.info["mixed"]}
+    language.save(replace(built, info=info), args.output)
+    if not args.quiet:
+        _report(built, mixed_with, mix)
     print(args.output)
     return ExitStatus.OK
+
+
+def _report(built: Language, mixed_with: Language | None, mix: str) -> None:
+    if mixed_with is not None:
+        n_new = len(built.lm.words) - len(mixed_with.lm.words)
+        share = 100 * built.info["mixed"]["share"]
+        print(f"mixed with {mix}: {share:.0f} % of the new texts, {n_new} new words", file=sys.stderr)
+    if built.pronunciations is not None:
+        n_missing = len(built.lm.words) - 3 - len(set(built.pronunciations.words.tolist()))
+        if n_missing:
+            print(f"{n_missing} words have no pronunciation and cannot be recognised", file=sys.stderr)
 
 
 def _train(args: argparse.Namespace) -> ExitStatus:
@@ -183,7 +237,13 @@ def _train(args: argparse.Namespace) -> ExitStatus:
             file=sys.stderr,
         )
 
-    model = train(sentences, options, unfinished, None if args.quiet else show)
+    model = train(
+        sentences,
+        options,
+        Path(f"{args.output}.unfinished"),
+        None if args.quiet else show,
+        mixed_precision=args.mixed_precision,
+    )
     model.info["sources"] = [Path(path).name for path in args.inputs]
     recurrent.save(model, args.output)
     print(args.output)

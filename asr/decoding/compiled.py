@@ -130,7 +130,7 @@ class CompiledLanes(Lanes):
         search = self._search
         self._take()
         search.n_frames, search.n_tried, search.frame = len(block.scores), block.tried.shape[-1], 0
-        _point(search, **block._asdict())
+        lent = _lend(search, **block._asdict())
         while asked := self._call():
             if asked == _ROOM:
                 self._make_room()
@@ -152,10 +152,12 @@ class CompiledLanes(Lanes):
                 self._give()
                 self.rescore()
                 self._take()
+        del lent  # until here the kernel has read it
         self._give()
 
     def stay(self, held: np.ndarray, carried: np.ndarray) -> None:
         self._take()
+        held, carried = _readable("held", held), _readable("carried", carried)
         self._library.stay(ctypes.byref(self._search), held.ctypes.data, carried.ctypes.data)
         self._give()
 
@@ -247,6 +249,18 @@ def _copy(old: Hypotheses, new: Hypotheses, n: int) -> None:
 
 def _size(library: ctypes.PyDLL, name: str) -> int:
     return ctypes.c_int64.in_dll(library, name).value
+
+
+def _readable(name: str, array: np.ndarray) -> np.ndarray:
+    """The array as the kernel reads it, a copy only if its layout or type is another."""
+    return np.ascontiguousarray(array, _KINDS[name])
+
+
+def _lend(structure: ctypes.Structure, **arrays: np.ndarray) -> list[np.ndarray]:
+    """Let members of a structure point to arrays of any layout that are only read; those to keep alive."""
+    readable = {name: _readable(name, array) for name, array in arrays.items()}
+    _point(structure, **readable)
+    return list(readable.values())
 
 
 def _point(structure: ctypes.Structure, **arrays: np.ndarray) -> None:

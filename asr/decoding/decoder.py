@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from itertools import islice, product
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +17,7 @@ from asr.align import Span
 from asr.decoding import language as languages
 from asr.decoding import recurrent as recurrents
 from asr.decoding.beam import BeamSearch, Found, search_all
-from asr.decoding.grammar import GrammarModel
+from asr.decoding.grammar import Grammar, GrammarModel
 from asr.decoding.graph import BeamConfig, Graph, LanguageModel, Phrase
 from asr.decoding.greedy import GreedyDecoder, best_path
 from asr.decoding.hotwords import HotWord
@@ -29,11 +29,23 @@ from asr.decoding.prefix_tree import PrefixTree, Pronunciations
 from asr.decoding.recurrent import RecurrentModel
 from asr.errors import LanguageModelError, UsageError
 from asr.labels import BLANK, SPACE_SYMBOL, Labels
-from asr.transcript import Alternative, Segment, Word
+from asr.transcript import MIN_CONFIDENCE, Alternative, Segment, Word
 
-Pronounce = Callable[[str], Sequence[Sequence[str]]]  # a word's likeliest pronunciations in phones
+Pronounce = Callable[[Sequence[str]], Sequence[Sequence[Sequence[str]]]]  # the likeliest phones of each word
 
 
+# What a language's file may set, and from where to where: more would take hours.
+_SETTINGS: dict[str, tuple[float, float]] = {
+    "beam_size": (1, 20_000),
+    "label_beam": (1, 64),
+    "threshold": (0.0, 200.0),
+    "acoustic_scale": (0.01, 100.0),
+    "lm_weight": (0.0, 100.0),
+    "word_score": (-100.0, 100.0),
+    "recurrent_share": (0.0, 1.0),
+    "prior_weight": (0.0, 10.0),
+    "certain_blank": (0.5, 1.0),
+}
 _GRAMMAR_THRESHOLD = 60.0  # of the search: few phrases are allowed, and the right one may begin badly
 # Natural logarithms a label: allowed phrases lose 0.7 of them at most against the likeliest labels, other
 # speech 2.2 or more (AN4 against LibriSpeech, Common Voice and speechocean762).
@@ -72,7 +84,9 @@ class DecoderOptions:
 
     beam_size: int | None = None  # 1: greedy
     lm: str = "auto"  # a language's path, "none", or "auto": the shipped one, if the model has phones
-    recurrent: str = "auto"  # a recurrent model's path, "none", or "auto": the shipped one with its language
+    recurrent: str = (
+        "auto"  # a recurrent model's path, "none", or "auto": the shipped one with its language or a mixture
+    )
     lm_weight: float | None = None
     recurrent_share: float | None = None
     word_score: float | None = None
@@ -80,7 +94,8 @@ class DecoderOptions:
     prior_weight: float | None = None
     hot_words: tuple[HotWord, ...] = ()
     n_best: int = 1  # texts of each segment to tell
-    grammar: tuple[tuple[str, ...], ...] = ()  # the only phrases that may be said, if there are any
+    grammar: Grammar | tuple[tuple[str, ...], ...] = ()  # the only phrases that may be said, if any
+    min_confidence: float = MIN_CONFIDENCE  # of segments, as are_believable() has it; 0: off
 
     def __post_init__(self) -> None:
         """Raises UsageError for a value outside asr.decoding.limits.LIMITS."""
@@ -139,13 +154,14 @@ class DecoderFactory:
             lm: LanguageModel | None = None if language is None else language.lm
             pronunciations = None if language is None else language.pronunciations
             if options.grammar:
-                lm = GrammarModel(options.grammar)
+                grammar = options.grammar
+                lm = GrammarModel(grammar if isinstance(grammar, Grammar) else Grammar.of(grammar))
                 if language is not None and self.output == "phones":
+                    assert language.pronunciations is not None
+                    words = [word for word in lm.words if word not in SPECIAL_WORDS]
+                    found = _variants(words, language.lm, language.pronunciations, self._labels, pronounce)
                     pronunciations = Pronunciations.of(
-                        (spoken, i)
-                        for word, i in lm.ids.items()
-                        if word not in SPECIAL_WORDS
-                        for spoken in pronunciations_of(word, language, self._labels, pronounce)
+                        (spoken, lm.ids[word]) for word in words for spoken in found[word]
                     )
             self._graph = _graph(
                 lm,
@@ -240,6 +256,7 @@ def find_language(
         if options.recurrent not in ("auto", "none"):
             raise UsageError("a recurrent language model goes with one of n-grams")
         return None
+    recurrent_of_shipped = shipped_recurrent
     if options.lm != "auto":
         shipped, shipped_recurrent = Path(options.lm), None  # another language, which knows other words
     elif "phones" not in labels:
@@ -247,6 +264,8 @@ def find_language(
     if shipped is None:
         return None
     language = languages.load(shipped)
+    if options.lm != "auto" and "mixed" in language.info:  # with the shipped one, whose words it has
+        shipped_recurrent = recurrent_of_shipped
     path = file_of_recurrent(options.recurrent, shipped_recurrent)
     if path is None or options.grammar:
         return language
@@ -257,10 +276,20 @@ def _beam_config(
     options: DecoderOptions, language: Language | None, acoustic_scale: float | None
 ) -> BeamConfig:
     """acoustic_scale: the model's own."""
-    tuned = {} if language is None else dict(language.info.get("decoding", {}))
+    tuned = {} if language is None else language.info.get("decoding", {})
+    if not isinstance(tuned, dict):
+        raise LanguageModelError("a language whose settings are no table")
+    tuned = dict(tuned)
     names = {field.name for field in fields(BeamConfig)}
     if unknown := tuned.keys() - names:
         raise LanguageModelError(f"a language with unknown settings: {', '.join(sorted(unknown))}")
+    for name, value in tuned.items():
+        low, high = _SETTINGS[name]
+        wants = int if isinstance(low, int) else (int, float)
+        if not isinstance(value, wants) or isinstance(value, bool) or not low <= value <= high:
+            raise LanguageModelError(
+                f"a language whose {name} is {str(value)[:30]}: it must be {low} to {high}"
+            )
     if language is None:
         tuned = {"word_score": 0.0, "prior_weight": 0.0}
     elif acoustic_scale is not None and not options.grammar:
@@ -301,8 +330,8 @@ def _graph(
     if phrases:
         spoken = (
             (spelling, len(lm.words) + i)
-            for i, phrase in enumerate(phrases)
-            for spelling in _spellings(phrase, pronunciations, labels, pronounce)
+            for i, spellings in enumerate(_spellings(phrases, lm, pronunciations, labels, pronounce))
+            for spelling in spellings
         )
         pronunciations = pronunciations.joined(Pronunciations.of(spoken))
     return Graph(PrefixTree(pronunciations, len(labels)), lm, config, phrases, recurrent)
@@ -313,32 +342,46 @@ def pronunciations_of(
 ) -> list[list[int]]:
     """The phones of a word by the language or, where it lacks the word, by pronounce; else UsageError."""
     assert language.pronunciations is not None
-    known = language.lm.ids.get(word, UNKNOWN)
-    return _variants(word, known, language.pronunciations, labels, pronounce)
+    return _variants([word], language.lm, language.pronunciations, labels, pronounce)[word]
 
 
 def _variants(
-    word: str, i: int, pronunciations: Pronunciations, labels: Labels, pronounce: Pronounce | None
-) -> list[list[int]]:
-    variants = pronunciations.of_word(i) if i != UNKNOWN else []
-    if not variants and pronounce is not None:
-        variants = [labels.encode(phones) for phones in pronounce(word)]
-    if not variants:
-        raise UsageError(f"'{word}': no lexicon has it, and nothing here can pronounce it")
-    return variants
+    words: Iterable[str],
+    lm: LanguageModel,
+    pronunciations: Pronunciations,
+    labels: Labels,
+    pronounce: Pronounce | None,
+) -> dict[str, list[list[int]]]:
+    """pronunciations_of() each word, all found together."""
+    words = list(dict.fromkeys(words))
+    known = pronunciations.of_words(lm.ids[word] for word in words if word in lm.ids)
+    found = {word: known[i] for word in words if (i := lm.ids.get(word, UNKNOWN)) in known}
+    lacking = [word for word in words if word not in found]
+    if lacking and pronounce is not None:
+        for word, variants in zip(lacking, pronounce(lacking), strict=True):
+            found[word] = [labels.encode(phones) for phones in variants]
+    for word in lacking:
+        if not found.get(word):
+            raise UsageError(f"'{word}': no lexicon has it, and nothing here can pronounce it")
+    return found
 
 
 def _spellings(
-    phrase: Phrase, pronunciations: Pronunciations, labels: Labels, pronounce: Pronounce | None
-) -> list[list[int]]:
-    """The label sequences of a phrase: those of its words one after another, the variants of one each."""
+    phrases: Sequence[Phrase],
+    lm: LanguageModel,
+    pronunciations: Pronunciations,
+    labels: Labels,
+    pronounce: Pronounce | None,
+) -> list[list[list[int]]]:
+    """The label sequences of each phrase: those of its words one after another, the variants of one each."""
     if labels.kind == "characters":
-        return [labels.encode(f"{phrase.text} ")]
-    parts: list[list[list[int]]] = []
-    for word, i in zip(phrase.text.split(), phrase.ids, strict=True):
-        variants = _variants(word, i, pronunciations, labels, pronounce)
-        parts.append(variants[: 1 if len(phrase.ids) > 1 else None])
-    return [[label for part in choice for label in part] for choice in product(*parts)]
+        return [[labels.encode(f"{phrase.text} ")] for phrase in phrases]
+    said = [phrase.text.split() for phrase in phrases]
+    variants = _variants((word for words in said for word in words), lm, pronunciations, labels, pronounce)
+    return [
+        variants[words[0]] if len(words) == 1 else [[label for word in words for label in variants[word][0]]]
+        for words in said
+    ]
 
 
 class BeamDecoder:

@@ -109,8 +109,8 @@ def index_of(lanes: np.ndarray, n_lanes: int) -> np.ndarray | slice:
 def merged(
     candidates: Hypotheses, n_nodes: int, n_lanes: int, threshold: float, beam_size: int
 ) -> tuple[Hypotheses, np.ndarray, np.ndarray]:
-    """The best hypotheses of each lane in relation to the best of them, of each the first candidate, whose
-    history it takes, and (lanes,) the best ones' probabilities.
+    """The best hypotheses of each lane in relation to the best of them, of each the likeliest
+    candidate, whose history it takes, and (lanes,) the best ones' probabilities.
 
     threshold: a probability; what is less likely than it, in relation to the best, is dropped.
     """
@@ -138,8 +138,10 @@ def merged(
         kept = np.concatenate(
             [_likeliest(kept[start:end], total, beam_size) for start, end in _pairs(starts)]
         )
-    # Sorting leaves those of one key in any order.
-    chosen = np.minimum.reduceat(order, firsts)[kept]
+    # Sorting leaves those of one key in any order: of equally likely ones the first is taken.
+    alone = candidates.total[order]
+    likeliest = np.maximum.reduceat(alone, firsts).repeat(_sizes(firsts, len(order)))
+    chosen = np.minimum.reduceat(np.where(alone == likeliest, order, len(order)), firsts)[kept]
     ids = candidates.ids.take(chosen, axis=1)
     factors = best[index_of(ids[-1], n_lanes)]
     survivors = Hypotheses(blank[kept] / factors, label[kept] / factors, candidates.ahead[chosen], ids)

@@ -51,9 +51,9 @@ typedef struct {
 typedef struct {
     double blank, label;
     int64_t state, node, text;
-    int64_t source;      /* the first of them: a row, an extension after all rows, or an end after these */
+    int64_t source;      /* the likeliest of them: a row, an extension after all rows, or an end after these */
     int64_t place, next; /* the first group of the same place, and the next one; -1 for none */
-    double best_of_place;
+    double best_of_place, likeliest; /* likeliest: the probability of the source by itself */
 } Group;
 
 /* All that compiled.py hands over. */
@@ -372,11 +372,15 @@ static int64_t add(Search *s, int64_t n_groups, uint64_t mask, int64_t state, in
         if (groups[i].text != text) continue;
         groups[i].blank += blank;
         groups[i].label += label;
+        if (blank + label > groups[i].likeliest) { /* of equal ones the first stands for all */
+            groups[i].likeliest = blank + label;
+            groups[i].source = source;
+        }
         return n_groups;
     }
     if (last < 0) s->slots[slot] = (int32_t)n_groups;
     else groups[last].next = n_groups;
-    groups[n_groups] = (Group){blank, label, state, node, text, source, place, -1, 0};
+    groups[n_groups] = (Group){blank, label, state, node, text, source, place, -1, 0, blank + label};
     return n_groups + 1;
 }
 

@@ -18,14 +18,21 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from asr.decoding.ngram import NGramModel, Order
+from asr.decoding.ngram import SPECIAL_WORDS, NGramModel, Order
 from asr.decoding.prefix_tree import Pronunciations
 from asr.decoding.recurrent import RecurrentModel
 from asr.errors import LanguageModelError
 from asr.files import write_atomically
+from asr.labels import PHONES
 
 FORMAT = 2
 _KEY = "asr-language"
+_MAX_ORDER = 20
+_MEAN_BYTES, _LONGEST_WORD = 40, 10_000  # that words may take, each and one: what bounds a hostile file
+_DAMAGES = (
+    *(KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError, OverflowError),
+    *(MemoryError, zlib.error),
+)
 _LOW_BITS = 16  # of a word id, kept as one number; the bits above are packed one by one
 
 
@@ -89,45 +96,78 @@ def load(path: str | Path) -> Language:
             )
         if data["format"] < FORMAT:
             raise LanguageModelError(f"{path}: of an older asr; make it anew with asr lm build")
-        words = _inflate(arrays["words"], np.uint8).tobytes().decode().split("\n")
-        orders = [_load_unigrams(arrays)]
-        for n in range(2, len(data["counts"]) + 1):
-            orders.append(_load_order(n, arrays, len(words), len(orders[-1])))
-        if [len(order) for order in orders] != data["counts"] or len(words) != data["counts"][0]:
-            raise ValueError("n-grams are missing")
-        pronunciations = _load_pronunciations(arrays) if "pronunciations.words" in arrays else None
-        return Language(NGramModel(words, orders), pronunciations, data["info"])
-    except (KeyError, TypeError, ValueError, IndexError, UnicodeDecodeError, zlib.error) as error:
+        counts, info = data["counts"], data["info"]
+        if not isinstance(info, dict) or not isinstance(counts, list) or not 0 < len(counts) <= _MAX_ORDER:
+            raise ValueError("its description is none")
+        if not all(type(count) is int and 0 <= count < 1 << 31 for count in counts):
+            raise ValueError("its numbers of n-grams are none")
+        orders = [_load_unigrams(arrays, counts[0], is_only=len(counts) == 1)]
+        words = _load_words(arrays, counts[0])
+        for n in range(2, len(counts) + 1):
+            orders.append(_load_order(n, arrays, len(words), counts[n - 2], counts[n - 1]))
+        lm = NGramModel(words, orders)
+        lm.check()
+        pronunciations = (
+            _load_pronunciations(arrays, len(words)) if "pronunciations.words" in arrays else None
+        )
+        return Language(lm, pronunciations, info)
+    except _DAMAGES as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise LanguageModelError(f"{path}: a damaged language model ({reason})") from None
 
 
-def _load_unigrams(arrays: Mapping[str, np.ndarray]) -> Order:
-    log_probs, back_offs = (_inflate(arrays[f"1.{name}"], np.float32) for name in ("log_probs", "back_offs"))
-    zeros = np.zeros(len(log_probs), np.int32)
-    return Order(zeros, np.arange(len(log_probs), dtype=np.int32), log_probs, back_offs)
+def _load_words(arrays: Mapping[str, np.ndarray], n: int) -> list[str]:
+    packed = arrays["words"].tobytes()
+    spelled = zlib.decompressobj().decompress(packed, n * _MEAN_BYTES + _LONGEST_WORD).decode()
+    words = spelled.split("\n")
+    if len(words) != n or len(set(words)) != n or tuple(words[:3]) != SPECIAL_WORDS:
+        raise ValueError("words are missing or there twice")
+    if not "".join(words).isprintable():
+        raise ValueError("words with control characters")
+    return words
 
 
-def _load_order(n: int, arrays: Mapping[str, np.ndarray], n_words: int, n_below: int) -> Order:
+def _load_unigrams(arrays: Mapping[str, np.ndarray], n: int, *, is_only: bool) -> Order:
+    """is_only: there are no longer n-grams, and so no back-off weights."""
+    log_probs = _inflate(arrays["1.log_probs"], np.float32, n)
+    back_offs = np.zeros(n, np.float32) if is_only else _inflate(arrays["1.back_offs"], np.float32, n)
+    return Order(np.zeros(n, np.int32), np.arange(n, dtype=np.int32), log_probs, back_offs)
+
+
+def _load_order(n: int, arrays: Mapping[str, np.ndarray], n_words: int, n_below: int, n_grams: int) -> Order:
     """n_below: n-grams of the order below."""
     log_probs = _dequantize(_under(f"{n}.log_probs", arrays))
+    words = _unpack_integers(_under(f"{n}.words", arrays), n_words)
+    if len(log_probs) != n_grams or len(words) != n_grams:
+        raise ValueError("n-grams are missing")
     back_offs = np.zeros(len(log_probs), np.float32)
     if f"{n}.weighted" in arrays:
         has_weight = np.unpackbits(arrays[f"{n}.weighted"], count=len(log_probs)).astype(bool)
         back_offs[has_weight] = _dequantize(_under(f"{n}.back_offs", arrays))
     return Order(
-        contexts=_unpack_sparse(_under(f"{n}.contexts", arrays), n_below),
-        words=_unpack_integers(_under(f"{n}.words", arrays), n_words),
+        contexts=_unpack_sparse(_under(f"{n}.contexts", arrays), n_below, n_grams),
+        words=words,
         log_probs=log_probs,
         back_offs=back_offs,
     )
 
 
-def _load_pronunciations(arrays: Mapping[str, np.ndarray]) -> Pronunciations:
-    lengths = arrays["pronunciations.lengths"]
+def _load_pronunciations(arrays: Mapping[str, np.ndarray], n_words: int) -> Pronunciations:
+    lengths, words = arrays["pronunciations.lengths"], arrays["pronunciations.words"]
+    if lengths.dtype != np.uint8 or words.dtype != np.int32 or lengths.shape != (len(words),):
+        raise ValueError("pronunciations are of another kind")
+    labels = _inflate(arrays["pronunciations.labels"], np.uint8, int(lengths.sum(dtype=np.int64)))
+    is_sound = lengths.all() and labels.all() and labels.max(initial=0) < len(PHONES)
+    if not is_sound or ((words < 0) | (words >= n_words)).any():
+        raise ValueError("pronunciations of words or phones that there are none of")
     table = np.zeros((len(lengths), int(lengths.max(initial=0))), np.uint8)
-    table[np.arange(table.shape[1]) < lengths[:, None]] = _inflate(arrays["pronunciations.labels"], np.uint8)
-    return Pronunciations(table, arrays["pronunciations.words"])
+    table[np.arange(table.shape[1]) < lengths[:, None]] = labels
+    differs = table[1:] != table[:-1]
+    at = differs.argmax(1) if table.size else np.zeros(0, int)
+    rows = np.flatnonzero(differs.any(1)) if table.size else at
+    if (table[rows + 1, at[rows]] < table[rows, at[rows]]).any():
+        raise ValueError("pronunciations out of order")
+    return Pronunciations(table, words)
 
 
 def _prefixed(name: str, parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -143,8 +183,13 @@ def _deflate(data: bytes) -> np.ndarray:
     return np.frombuffer(zlib.compress(data, 9), np.uint8)
 
 
-def _inflate(packed: np.ndarray, dtype: type[np.generic]) -> np.ndarray:
-    return np.frombuffer(zlib.decompress(packed.tobytes()), dtype)
+def _inflate(packed: np.ndarray, dtype: type[np.generic], n: int) -> np.ndarray:
+    """n values: a file that holds more is damaged, and may hold any number."""
+    size = n * np.dtype(dtype).itemsize
+    data = zlib.decompressobj().decompress(packed.tobytes(), size + 1)
+    if len(data) != size:
+        raise ValueError("values are missing, or there are too many")
+    return np.frombuffer(data, dtype)
 
 
 def _pack_integers(values: np.ndarray, n_values: int) -> dict[str, np.ndarray]:
@@ -174,10 +219,12 @@ def _pack_sparse(counts: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def _unpack_sparse(packed: Mapping[str, np.ndarray], n: int) -> np.ndarray:
-    """Each index below n as often as its count says, in order."""
-    counts = packed["counts"].astype(np.int32)
+def _unpack_sparse(packed: Mapping[str, np.ndarray], n: int, total: int) -> np.ndarray:
+    """Each index below n as often as its count says, in order. total: of the counts."""
+    counts = packed["counts"].astype(np.int64)
     counts[counts == 255] = packed["large"]
+    if counts.sum() != total:
+        raise ValueError("n-grams are missing, or there are too many")
     present = np.flatnonzero(np.unpackbits(packed["present"], count=n).view(bool))
     return np.repeat(present.astype(np.int32), counts)
 

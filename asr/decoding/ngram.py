@@ -21,6 +21,8 @@ UNKNOWN, BEGIN, END = 0, 1, 2  # word ids
 SPECIAL_WORDS = ("<unk>", "<s>", "</s>")
 WORD_BITS = 24  # of a key
 _WORD_MASK = (1 << WORD_BITS) - 1
+_MAX_LOG_PROB = 0.1  # a little above 0, for probabilities are kept roughly
+_MAX_BACK_OFF = 2500.0  # a logarithm
 _BLOCK = 16  # keys, two lines of a processor's cache
 _MANY = 4096  # keys whose blocks would take much memory
 
@@ -79,6 +81,25 @@ class NGramModel:
         contexts = orders[1].contexts if len(orders) > 1 else np.zeros(0, np.int32)
         n_bigrams = np.bincount(contexts, minlength=self.counts[0])
         self._first_bigrams = np.concatenate([[0], n_bigrams.cumsum()])
+
+    def check(self) -> None:
+        """Raise ValueError when arrays that a file gave are none of a model."""
+        if self.counts[0] > 1 << WORD_BITS or sum(self.counts) >= 1 << 31:
+            raise ValueError("too many words or n-grams")
+        if len(self._keys) and (self._keys[1:] <= self._keys[:-1]).any():
+            raise ValueError("n-grams out of order, or there twice")
+        if ((self._keys & _WORD_MASK) >= self.counts[0]).any():
+            raise ValueError("n-grams of words that there are none of")
+        # One sum for all: what is not finite makes it so.
+        if not (
+            np.isfinite(self._log_probs.sum(dtype=float)) and np.isfinite(self._back_offs.sum(dtype=float))
+        ):
+            raise ValueError("probabilities that are no numbers")
+        if (
+            self._log_probs.max(initial=0) > _MAX_LOG_PROB
+            or abs(self._back_offs).max(initial=0) > _MAX_BACK_OFF
+        ):
+            raise ValueError("probabilities above one")
 
     @property
     def _first_nodes(self) -> np.ndarray:
@@ -156,6 +177,14 @@ class NGramModel:
     def unigram_back_offs(self) -> np.ndarray:
         """(words,) logarithms of the back-off weights after each word."""
         return self._back_offs[1 : 1 + self.counts[0]]
+
+    def states_of(self, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """(n-grams,) the nodes of the n-grams of n + 1 words, and whether each is the state after them."""
+        first = int(self._first_nodes[n])
+        is_context = self._is_context[first : first + self.counts[n]]
+        found = np.zeros(self.counts[n], bool)
+        found[: len(is_context)] = is_context
+        return np.arange(first, first + self.counts[n]), found
 
     def last_words(self, states: np.ndarray) -> np.ndarray:
         """(n,) the last word of each state's context; -1 where that is empty."""

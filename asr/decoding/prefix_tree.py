@@ -34,6 +34,14 @@ class Pronunciations:
         """The label sequences of one word."""
         return [row[row != BLANK].tolist() for row in self.labels[self.words == word]]
 
+    def of_words(self, words: Iterable[int]) -> dict[int, list[list[int]]]:
+        """The label sequences of several words, of those that have any."""
+        found: dict[int, list[list[int]]] = {}
+        for i in np.flatnonzero(np.isin(self.words, list(words))):
+            row = self.labels[i]
+            found.setdefault(int(self.words[i]), []).append(row[row != BLANK].tolist())
+        return found
+
     def joined(self, other: Pronunciations) -> Pronunciations:
         """Both together."""
         longest = max(self.labels.shape[1], other.labels.shape[1])

@@ -53,7 +53,7 @@ class TrainingConfig:
     accumulate: int = 1  # parts that a batch is computed in, one after the other, to need less memory
     patience: int = 0  # epochs without a better validation that end the run; 0: no end before its time
     keep: int = 0  # models of the latest validations to keep, for asr average
-    mixed_precision: bool = True  # bfloat16 on the CPU, float16 with loss scaling on CUDA
+    mixed_precision: bool = True  # bfloat16 on CPUs that have it, float16 with loss scaling on CUDA
 
 
 @dataclass(frozen=True)

@@ -45,8 +45,10 @@ def draw(metrics: Path, image: Path) -> None:
         ("error rate, validation", series(entries, "validation", "_error"), "linear"),
         ("learning rate", series(entries, "training", "learning_rate"), "linear"),
     ]
-    figure = Figure(figsize=(15, 4.5), layout="constrained")
-    for axes, (title, lines, scale) in zip(figure.subplots(1, len(panels)), panels, strict=True):
+    panels = [panel for panel in panels if panel[1]] or panels[:1]
+    figure = Figure(figsize=(5 * len(panels), 4.5), layout="constrained")
+    (row,) = figure.subplots(1, len(panels), squeeze=False)
+    for axes, (title, lines, scale) in zip(row, panels, strict=True):
         for name, points in lines.items():
             axes.plot(*zip(*points, strict=True), marker=".", label=name.removeprefix("loss/"))
         axes.set(title=title, xlabel="update", yscale=scale if lines else "linear")

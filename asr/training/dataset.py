@@ -9,9 +9,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ import numpy as np
 import torch
 
 from asr.audio import read_audio
-from asr.errors import AsrError, ManifestError
+from asr.errors import AsrError
 from asr.features import FeatureConfig, LogMel
 from asr.files import remove_leftovers, write_atomically
 from asr.labels import Labels, Lexicon, frames_needed, targets
@@ -28,6 +29,13 @@ from asr.manifest import Utterance
 from asr.model import output_lengths
 from asr.training.augment import AugmentConfig
 from asr.training.config import DataConfig
+from asr.training.loss import names_of
+
+NO_SOUND = "without sound that can be read"
+_UNREADABLE = -1  # for the length of what has none, in the cache
+_MOST_NAMED = 5
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -69,29 +77,42 @@ class Dataset:
         return mean.astype(np.float32), deviation.astype(np.float32)
 
 
-def usable(
+def why_unusable(
     utterance: Utterance,
     n_frames: int,
     labels: Iterable[list[int] | None],
     data: DataConfig,
     speed: float = AugmentConfig.speed,
-) -> bool:
-    """Whether CTC can learn it: not too long, words not impossibly fast, room for every label.
+) -> str:
+    """Why CTC cannot learn it, as a user is told; empty if it can.
 
     speed: the largest relative change that augmentation makes.
     """
     n_words = len(utterance.text.split())
-    if n_frames == 0 or utterance.duration > data.max_seconds:
-        return False
+    if n_frames == 0:
+        return NO_SOUND
+    if utterance.duration > data.max_seconds:
+        return f"longer than data.max_seconds ({data.max_seconds:g} s)"
     if n_words > 3 and n_words > data.max_words_per_second * utterance.duration:
-        return False
+        return f"more than data.max_words_per_second ({data.max_words_per_second:g})"
     fastest = 1.15 + max(0.0, speed - 0.1)  # 0.05 more, for rounding
     n_outputs = int(output_lengths(torch.tensor(n_frames)) / fastest)
     known = [target for target in labels if target is not None]
-    for target in known:
-        if not target or frames_needed(target) > n_outputs:
-            return False
-    return bool(known)
+    if not known:
+        return "no word pronounced in data.lexicon"
+    if not all(known):
+        return "no text"
+    if any(frames_needed(target) > n_outputs for target in known):
+        return "sound too short for its text"
+    return ""
+
+
+def summary(left_out: Mapping[str, Sequence[Utterance]]) -> str:
+    """What was left out, by reason: counts and the first names."""
+    return "; ".join(
+        f"{len(utterances)} {reason} ({names_of([u.id for u in utterances])})"
+        for reason, utterances in left_out.items()
+    )
 
 
 def build(
@@ -102,8 +123,12 @@ def build(
     cache: Path,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Dataset:
-    """Read every utterance once; later calls with the same, unchanged audio read the cache."""
+    """Read every utterance once; later calls with the same, unchanged audio read the cache.
+
+    What cannot be read has no frames, and a warning names it.
+    """
     lengths, flat = _cached_frames(utterances, features, cache, on_progress)
+    lengths = np.maximum(lengths, 0)
     ends = np.cumsum(lengths)
     frames = [flat[end - n : end] for end, n in zip(ends, lengths, strict=True)]
     return Dataset(
@@ -176,12 +201,33 @@ def _cached_frames(
     key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
     cache.mkdir(parents=True, exist_ok=True)
     lengths_file, frames_file = cache / f"{key}.lengths.npy", cache / f"{key}.frames.npy"
-    if not (lengths_file.exists() and frames_file.exists()):
-        pieces = _read_all(utterances, features, on_progress)
-        # The lengths are written last: a cache that was interrupted has none and is made again.
-        save_array(frames_file, np.concatenate(pieces))
-        save_array(lengths_file, np.array([len(piece) for piece in pieces]))
-    return np.load(lengths_file), np.load(frames_file, mmap_mode="r")
+    if lengths_file.exists() and frames_file.exists():
+        lengths = np.load(lengths_file)
+        # What could not be read is tried again: its file may be unchanged, and a permission or a disk mended.
+        unread = [utterances[int(i)] for i in np.flatnonzero(lengths == _UNREADABLE)]
+        tried = _read_block((unread, features))
+        if all(isinstance(piece, str) for piece in tried):
+            _warn_of(tried)
+            return lengths, np.load(frames_file, mmap_mode="r")
+    pieces = _read_all(utterances, features, on_progress)
+    _warn_of(pieces)
+    lengths = np.array([_UNREADABLE if isinstance(piece, str) else len(piece) for piece in pieces])
+    empty = np.empty((0, features.n_mels), np.float16)
+    # The lengths are written last: a cache that was interrupted has none and is made again.
+    save_array(frames_file, np.concatenate([empty, *(p for p in pieces if not isinstance(p, str))]))
+    save_array(lengths_file, lengths)
+    return lengths, np.load(frames_file, mmap_mode="r")
+
+
+def _warn_of(pieces: Iterable[np.ndarray | str]) -> None:
+    """Name what could not be read, in the one of several processes that speaks."""
+    faults = [piece for piece in pieces if isinstance(piece, str)]
+    if os.environ.get("RANK", "0") != "0":
+        return
+    for fault in faults[:_MOST_NAMED]:
+        logger.warning("left out: %s", fault)
+    if len(faults) > _MOST_NAMED:
+        logger.warning("left out: %d more; asr data validate names them", len(faults) - _MOST_NAMED)
 
 
 def _file_version(path: Path) -> tuple[int, int]:
@@ -197,10 +243,10 @@ def _read_all(
     utterances: Sequence[Utterance],
     features: FeatureConfig,
     on_progress: Callable[[int, int], None] | None,
-) -> list[np.ndarray]:
+) -> list[np.ndarray | str]:
     block = 64
     jobs = [(utterances[i : i + block], features) for i in range(0, len(utterances), block)]
-    pieces: list[np.ndarray] = []
+    pieces: list[np.ndarray | str] = []
     if len(jobs) == 1:
         return _read_block(jobs[0])
     # Spawned, not forked: torch's threads do not survive a fork.
@@ -213,15 +259,17 @@ def _read_all(
     return pieces
 
 
-def _read_block(job: tuple[Sequence[Utterance], FeatureConfig]) -> list[np.ndarray]:
+def _read_block(job: tuple[Sequence[Utterance], FeatureConfig]) -> list[np.ndarray | str]:
+    """The frames of each utterance, or what is wrong with its file."""
     utterances, features = job
     front_end = LogMel(features)
-    pieces = []
+    pieces: list[np.ndarray | str] = []
     for utterance in utterances:
         try:
             samples = read_audio(utterance.audio)
         except AsrError as error:
-            raise ManifestError(f"utterance {utterance.id}: {error}") from None
+            pieces.append(f"utterance {utterance.id}: {error}")
+            continue
         with torch.inference_mode():
             pieces.append(front_end.raw(torch.from_numpy(samples)).numpy().astype(np.float16))
     return pieces

@@ -19,10 +19,13 @@ def copy_weights(source: AcousticModel, target: AcousticModel) -> None:
     middle ones, cells of wider layers, the look-ahead.
 
     A target of one direction takes the forward direction of a bidirectional source, and may have more
-    cells in it. CheckpointError names what differs in anything but that, outputs and dropout.
+    cells in it. The layers that only a deeper target has begin by adding nothing; half of them are below the
+    middle. CheckpointError names what differs in anything but that, outputs and dropout.
     """
     ours, theirs = (dataclasses.asdict(model.config) for model in (target, source))
     free = {"outputs", "middle_outputs", "self_conditioning", "dropout"}
+    if ours["n_layers"] > theirs["n_layers"]:
+        free.add("n_layers")
     if theirs["bidirectional"] and not ours["bidirectional"] and ours["n_hidden"] >= theirs["n_hidden"]:
         free |= {"bidirectional", "n_hidden", "lookahead"}
     different = [f"{key} {theirs[key]} != {ours[key]}" for key in ours if theirs[key] != ours[key]]
@@ -30,8 +33,13 @@ def copy_weights(source: AcousticModel, target: AcousticModel) -> None:
     if different:
         raise CheckpointError(f"the model to begin with is of another shape: {', '.join(different)}")
     wanted = target.state_dict()
-    given = source.state_dict()
-    absent = [name for name in wanted if name not in given and not name.startswith(_OWN)]
+    given = _spread_layers(source.state_dict(), theirs["n_layers"], ours["n_layers"])
+    for i in range(ours["n_layers"]):
+        if f"layers.{i}.project.weight" not in given:
+            wanted[f"layers.{i}.project.weight"].zero_()
+            wanted[f"layers.{i}.project.bias"].zero_()
+    own = _OWN if ours["n_layers"] == theirs["n_layers"] else (*_OWN, "layers.")
+    absent = [name for name in wanted if name not in given and not name.startswith(own)]
     assert not absent, absent  # the configurations agree, so the layers do
     fewer_directions = ours["bidirectional"] != theirs["bidirectional"]
     for name, value in wanted.items():
@@ -44,6 +52,19 @@ def copy_weights(source: AcousticModel, target: AcousticModel) -> None:
             value.copy_(given[name])
         elif is_recurrent:
             _copy_cells(given[name], value, theirs["n_hidden"], ours["n_hidden"], name)
+
+
+def _spread_layers(weights: dict[str, Tensor], n_source: int, n_target: int) -> dict[str, Tensor]:
+    """Number the layers as in a model of n_target, so that the middle output stays above the same ones."""
+    below, middle = (n_source + 1) // 2, (n_target + 1) // 2
+    renamed = {}
+    for name, value in weights.items():
+        if name.startswith("layers."):
+            _, number, rest = name.split(".", 2)
+            i = int(number)
+            name = f"layers.{i if i < below else i - below + middle}.{rest}"
+        renamed[name] = value
+    return renamed
 
 
 def _copy_cells(source: Tensor, target: Tensor, n_source: int, n_target: int, name: str) -> None:

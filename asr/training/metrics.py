@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from asr.extras import REMEDY
 from asr.training import curves
 
 logger = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ class Metrics:
             curves.draw(self.path, self.folder / "curves.png")
         except ModuleNotFoundError:
             self._can_draw = False
-            logger.warning("no curves.png: matplotlib is not installed (pip install 'asr[train]')")
+            logger.warning("no curves.png: matplotlib is not installed; %s", REMEDY)
 
     def forget(self) -> None:
         """Remove the records of an earlier run."""

@@ -21,12 +21,18 @@ from asr.model import output_lengths
 from asr.training.batching import make_batches
 from asr.training.dataset import save_array
 from asr.training.distributed import Group
+from asr.training.precision import autocast
 
 BATCH_FRAMES = 6000
 
 
 def posteriors(
-    teacher: Checkpoint, frames: Sequence[np.ndarray], cache: Path, group: Group
+    teacher: Checkpoint,
+    frames: Sequence[np.ndarray],
+    cache: Path,
+    group: Group,
+    *,
+    mixed_precision: bool = True,
 ) -> list[dict[str, np.ndarray]]:
     """The teacher's probabilities of every label of every output, (frames', labels) float16, per item.
 
@@ -41,7 +47,8 @@ def posteriors(
     shares = [range(rank, len(frames), group.size) for rank in range(group.size)]
     files = [cache / f"{digest.hexdigest()}.teacher{i}-{group.size}.npy" for i in range(group.size)]
     if not files[group.rank].exists():
-        save_array(files[group.rank], _compute(teacher, [frames[i] for i in shares[group.rank]]))
+        own = [frames[i] for i in shares[group.rank]]
+        save_array(files[group.rank], _compute(teacher, own, mixed_precision))
     group.wait()
     widths = teacher.model.config.outputs
     columns = np.cumsum(list(widths.values()))
@@ -63,14 +70,14 @@ def _n_outputs(frames: np.ndarray) -> int:
 
 
 @torch.inference_mode()
-def _compute(teacher: Checkpoint, frames: Sequence[np.ndarray]) -> np.ndarray:
+def _compute(teacher: Checkpoint, frames: Sequence[np.ndarray], mixed_precision: bool) -> np.ndarray:
     """(all frames', all labels): the items one after the other, the outputs side by side."""
     found: list[np.ndarray] = [np.empty(0)] * len(frames)
     for indices in make_batches([len(item) for item in frames], BATCH_FRAMES, seed=0, epoch=0):
         items = [torch.from_numpy(frames[i].astype(np.float32)) for i in indices]
         lengths = torch.tensor([len(item) for item in items])
         features = [teacher.front_end.normalize(item) for item in items]
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast(torch.device("cpu"), wanted=mixed_precision):
             outputs, n_outputs = teacher.model(
                 torch.nn.utils.rnn.pad_sequence(features, batch_first=True), lengths
             )

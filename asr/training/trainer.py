@@ -29,17 +29,18 @@ from asr.errors import AsrError, CheckpointError, ConfigError, TrainingError
 from asr.features import LogMel
 from asr.files import remove_leftovers, write_atomically
 from asr.labels import Labels, Lexicon
-from asr.manifest import read_manifest
+from asr.manifest import Utterance, read_manifest
 from asr.model import AcousticModel, MaskedBatchNorm, length_mask
 from asr.training import dataset as datasets
 from asr.training.augment import augment
 from asr.training.batching import make_batches
 from asr.training.config import TEACHER, RunConfig, schedule
-from asr.training.dataset import Dataset, usable
+from asr.training.dataset import Dataset, summary, why_unusable
 from asr.training.distributed import Group, choose_device
 from asr.training.finetuning import copy_weights, learning_rate_factors
 from asr.training.loss import REMEDY, Batch, ctc_loss, likely_fault, names_of
 from asr.training.metrics import Metrics
+from asr.training.precision import autocast
 from asr.training.teacher import distillation_loss, posteriors
 
 MOST_FAULTS = 3  # batches in a row without a loss that end a run
@@ -172,30 +173,49 @@ class Trainer:
         for name in self.config.taught_outputs:
             if teacher.labels.get(name) != self.labels[name]:
                 raise CheckpointError(f"{self.config.data.teacher}: the teacher has other {name}, or none")
-        self.lessons = posteriors(teacher, self.training_set.frames, self.folder / "cache", self.group)
+        self.lessons = posteriors(
+            teacher,
+            self.training_set.frames,
+            self.folder / "cache",
+            self.group,
+            mixed_precision=self.config.training.mixed_precision,
+        )
 
     def _keep_usable(self, whole: Dataset) -> Dataset:
-        kept = [
-            i
-            for i, utterance in enumerate(whole.utterances)
-            if usable(
-                utterance,
-                len(whole.frames[i]),
-                [labels[i] for labels in whole.labels.values()],
-                self.config.data,
-                self.config.augment.speed,
+        kept: list[int] = []
+        left_out: dict[str, list[Utterance]] = defaultdict(list)
+        for i, utterance in enumerate(whole.utterances):
+            labels = [labels[i] for labels in whole.labels.values()]
+            reason = why_unusable(
+                utterance, len(whole.frames[i]), labels, self.config.data, self.config.augment.speed
             )
-            and np.isfinite(whole.frames[i]).all()
-        ]
+            if not reason and not np.isfinite(whole.frames[i]).all():
+                reason = "with samples out of all range"
+            if reason:
+                left_out[reason].append(utterance)
+            else:
+                kept.append(i)
         if not kept:
-            raise ConfigError(f"{self.config.data.train}: no utterance is usable for training")
+            raise ConfigError(
+                f"{self.config.data.train}: no utterance is usable for training; {summary(left_out)}"
+            )
         for name, labels in whole.labels.items():
             if all(labels[i] is None for i in kept):
                 raise ConfigError(
                     f"{self.config.data.lexicon}: pronounces no utterance of {self.config.data.train}, "
                     f"so there is nothing to learn {name} from"
                 )
-        self._log("data", utterances=len(kept), left_out=len(whole) - len(kept))
+        n_left_out = len(whole) - len(kept)
+        reasons = {reason: len(utterances) for reason, utterances in left_out.items()}
+        self._log("data", utterances=len(kept), left_out=n_left_out, reasons=reasons)
+        if n_left_out and self.group.is_writer:
+            logger.warning(
+                "%s: %d of %d utterances are not trained on: %s",
+                self.config.data.train,
+                n_left_out,
+                len(whole),
+                summary(left_out),
+            )
         return whole.subset(kept)
 
     def batch(self, data: Dataset, indices: list[int], *, augmented: bool) -> Batch:
@@ -218,6 +238,8 @@ class Trainer:
                     self._strength(),
                     self.config.features.floor,
                     self.noises,
+                    self.training_set.frames.__getitem__,
+                    len(self.training_set),
                 )
             items.append(self.front_end.normalize(frames).nan_to_num(nan=0.0))
         return Batch(
@@ -240,10 +262,15 @@ class Trainer:
     # --- the loop -----------------------------------------------------------------------------
 
     def train(self, on_update: Callable[[Trainer], None] | None = None) -> None:
-        """Train to the end of the schedule, validating each epoch; resume() first to go on."""
+        """Train to the end of the schedule, validating each epoch; resume() first to go on.
+
+        A run that begins with another model validates that one first.
+        """
         started = time.monotonic() - self.seconds
         saved = time.monotonic()
         totals: dict[str, float] = defaultdict(float)
+        if self._is_fine_tuning and not self.update:
+            self.validate()  # what the other model is worth here, to compare with
         while not self._finished():
             batches = self._batches()
             for indices in batches[self.position :]:
@@ -384,9 +411,7 @@ class Trainer:
             logger.warning("update %d: batch skipped: %s", self.update, faults)
 
     def _autocast(self) -> torch.autocast:
-        # CUDA's autocast runs LSTMs in float16 whatever it is asked for; the CPU knows bfloat16.
-        dtype = torch.float16 if self.device.type == "cuda" else torch.bfloat16
-        return torch.autocast(self.device.type, dtype, enabled=self.config.training.mixed_precision)
+        return autocast(self.device, wanted=self.config.training.mixed_precision)
 
     @torch.no_grad()
     def _average_weights(self) -> None:
@@ -458,7 +483,7 @@ class Trainer:
             self.best_error = error
             self.best_epoch = self.epoch + bool(self.position)
             self._save_model(model, "best.safetensors")
-        if self.config.training.keep:
+        if self.config.training.keep and self.update:
             self._save_model(model, f"update-{self.update:07}.safetensors")
             for old in self._kept_models()[: -self.config.training.keep]:
                 old.unlink()

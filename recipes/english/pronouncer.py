@@ -5,7 +5,7 @@
 
 Each word is cut into pairs of a few letters and the few phones that they stand for, by
 expectation-maximisation; an n-gram model of such pairs then pronounces words that no dictionary has
-(Bisani and Ney 2008, with KenLM's lmplz for the n-grams). --held-out keeps a part of the words from
+(Bisani and Ney 2008). --held-out keeps a part of the words from
 training and tells how many of them come out wrong.
 """
 
@@ -13,17 +13,16 @@ from __future__ import annotations
 
 import argparse
 import math
-import tempfile
 import zlib
 from collections import defaultdict
 from pathlib import Path
 
 from asr.decoding import language
+from asr.decoding.counting import Text, count_ngrams
 from asr.decoding.language import Language
 from asr.decoding.prune import prune
 from asr.evaluation import count_words, sum_counts
 from asr.labels import read_cmudict
-from asr.lm import BuildOptions, count_ngrams
 from asr.pronouncer import Pronouncer, pair_name
 
 # Letters and phones of one pair.
@@ -100,17 +99,13 @@ def main() -> None:
                 counts[pair] += 1
         costs = costs_of(counts)
         print(f"{len(counts)} pairs, {sum(counts.values()) / len(cut):.2f} in a word", flush=True)
-    with tempfile.TemporaryDirectory() as folder:
-        text = Path(folder) / "pairs"
-        # Pairs seen once or twice are slips of the dictionary.
-        text.write_text(
-            "".join(
-                " ".join(pair_name(*pair) for pair in pairs) + "\n"
-                for pairs in cut
-                if all(counts[pair] > 2 for pair in pairs)
-            )
-        )
-        model = count_ngrams(text, BuildOptions(order=args.order))
+    # Pairs seen once or twice are slips of the dictionary.
+    text = Text.of(
+        " ".join(pair_name(*pair) for pair in pairs)
+        for pairs in cut
+        if all(counts[pair] > 2 for pair in pairs)
+    )
+    model = count_ngrams(text, args.order)
     if args.entropy_prune:
         model = prune(model, args.entropy_prune)
     info = {"sources": [args.cmudict.name]}
