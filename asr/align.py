@@ -24,7 +24,8 @@ _AFTER_LAST_SPIKE = 0.07  # seconds
 _OTHER_SOUND_COST = 2.5  # a frame of sound between words that none of them has
 _LEFT_OUT_COST = 3.0  # a label of a word that is left out
 _LEFT_OUT_WORD_COST = 6.0  # a word, whatever its length: those of two labels are often swallowed
-_BETWEEN = -1
+_GAP_COST = 5.0  # that there is such sound: less than leaving out a word of one label
+_PAUSE, _OTHER_SOUND = -2, -1
 
 
 @dataclass(frozen=True)
@@ -115,42 +116,51 @@ def _path(log_probs: np.ndarray, states: np.ndarray) -> np.ndarray:
 
 
 def optional_spans(
-    log_probs: np.ndarray, words: Sequence[Sequence[Sequence[int]]], pauses: Sequence[int] = (BLANK,)
+    log_probs: np.ndarray,
+    words: Sequence[Sequence[Sequence[int]]],
+    pauses: Sequence[int] = (BLANK,),
+    free_edges: tuple[bool, bool] = (True, True),
 ) -> list[list[Span]]:
     """(frames, labels) -> the spans of each word, in this order, where they fit best (Viterbi); empty for a
     word that is not there.
 
     words: of each the label sequences that it may have; the best one is taken. pauses: labels that may stand
-    between words. Any other sound between words, and any word left out, costs more than a poor fit.
+    between words. Any other sound between words, and any word left out, costs more than a poor fit; that
+    there is other sound at all costs too, so that words stand together.
+    free_edges: whether it does not before the first word, and after the last.
     """
-    chain = _Chain(words)
     if not len(log_probs) or not words:
         return [[] for _ in words]
-    others = log_probs.max(-1) - _OTHER_SOUND_COST
-    between = np.maximum(log_probs[:, list(pauses)].max(-1), others)
-    emitted = np.column_stack([log_probs, between])
-    score = np.full(len(chain.labels) + 1, -np.inf)  # the last one: where no way comes from
-    score[chain.firsts] = emitted[0, chain.labels[chain.firsts]]
-    steps = np.zeros((len(log_probs), len(chain.labels)), np.uint8)  # which way in was the best
-    jumps = np.zeros((len(log_probs), len(chain.boundaries)), np.int32)  # where leaving out words began
+    chain = _Chain(words, free_edges)
+    n_states = len(chain.labels)
+    pause = log_probs[:, list(pauses)].max(-1)
+    emitted = np.column_stack([log_probs, pause, np.maximum(pause, log_probs.max(-1) - _OTHER_SOUND_COST)])
+    # Of each state, of each with the cost of beginning a gap, and of where no way comes from.
+    score = np.full(2 * n_states + 1, -np.inf)
+    score[chain.firsts] = emitted[0, chain.labels[chain.firsts]] - chain.first_costs
+    steps = np.zeros((len(log_probs), n_states), np.uint8)  # which way in was the best
+    jumps = np.zeros((len(log_probs), *chain.boundaries.shape), np.int32)  # where leaving out words began
     for t, frame in enumerate(emitted):
         if t:
+            np.subtract(score[:n_states], _GAP_COST, out=score[n_states:-1])
             ways = score[chain.ways]
             steps[t] = ways.argmax(0)
-            score[:-1] = ways.max(0) + frame[chain.labels]
+            score[:n_states] = ways.max(0) + frame[chain.labels]
         at_boundaries = score[chain.boundaries] + chain.costs
-        best = np.maximum.accumulate(at_boundaries)
-        jumps[t] = np.maximum.accumulate(np.where(at_boundaries == best, np.arange(len(best)), 0))
+        best = np.maximum.accumulate(at_boundaries, axis=1)
+        numbers = np.where(at_boundaries == best, np.arange(best.shape[1]), 0)
+        jumps[t] = np.maximum.accumulate(numbers, axis=1)
         score[chain.boundaries] = best - chain.costs
     path = np.empty(len(log_probs), int)
     state = chain.lasts[int(score[chain.lasts].argmax())]
     for t in range(len(log_probs) - 1, -1, -1):
-        if (boundary := chain.boundary_of[state]) >= 0:
-            state = chain.boundaries[jumps[t, boundary]]
+        kind, boundary = chain.boundary_of[state]
+        if boundary >= 0:
+            state = chain.boundaries[kind, jumps[t, kind, boundary]]
         path[t] = state
-        state = chain.ways[steps[t, state], state]
+        state = chain.ways[steps[t, state], state] % n_states
     found: list[list[Span]] = [[] for _ in words]
-    labels = np.where(chain.labels == _BETWEEN, BLANK, chain.labels)
+    labels = np.where(chain.labels < 0, BLANK, chain.labels)
     for span in _spans(log_probs, labels[path], path):
         found[chain.word_of[path[span.start]]].append(span)
     return found
@@ -159,52 +169,72 @@ def optional_spans(
 class _Chain:
     """The states of words one after another, with a boundary before, between and after them.
 
-    labels: (states,) of each; a boundary's is -1, the last column of what is emitted.
-    ways: (ways, states) the states that lead to each; -1 where there are no more.
+    A boundary is two states: one for a pause, one for other sound, which costs when it begins.
+    labels: (states,) of each; those of boundaries are the last two columns of what is emitted.
+    ways: (ways, states) the states that lead to each, plus the number of states where a gap begins; -1 where
+    there are no more.
+    boundaries: (2, boundaries) their states; boundary_of: (states, 2) the place of each there, or -1.
     costs: (boundaries,) of leaving out all words before each.
+    firsts, lasts: states that a path may begin and end with; first_costs: what it costs to begin there.
     """
 
-    def __init__(self, words: Sequence[Sequence[Sequence[int]]]) -> None:
+    def __init__(self, words: Sequence[Sequence[Sequence[int]]], free_edges: tuple[bool, bool]) -> None:
         labels: list[int] = []
         ways: list[list[int]] = []
-        boundaries: list[int] = []
+        gaps: list[list[int]] = []  # states that lead to each by beginning a gap
+        boundaries: list[tuple[int, int]] = []
         word_of: list[int] = []
         costs = [0.0]
         firsts: list[int] = []
-        ends: list[int] = []  # last states of the word before
 
-        def add(label: int, *sources: int) -> int:
+        def add(label: int, sources: Sequence[int], gap_sources: Sequence[int] = ()) -> int:
             labels.append(label)
             ways.append([len(ways), *sources])
+            gaps.append([*gap_sources])
             word_of.append(len(boundaries) - 1)
             return len(labels) - 1
 
+        def add_boundary(ends: Sequence[int], *, free: bool) -> tuple[int, int]:
+            pause = add(_PAUSE, ends)
+            sources = [pause, *ends]
+            boundaries.append((pause, add(_OTHER_SOUND, *((sources,) if free else ((), sources)))))
+            return boundaries[-1]
+
+        ends: list[int] = []  # last states of the word before
         for variants in words:
             before = ends
-            boundary = add(_BETWEEN, *before)
-            boundaries.append(boundary)
+            boundary = add_boundary(before, free=free_edges[0] and not boundaries)
             ends = []
             for variant in variants:
-                state = add(variant[0], boundary, *(end for end in before if labels[end] != variant[0]))
+                near = [end for end in before if labels[end] != variant[0]]
+                state = add(variant[0], [*boundary, *near])
                 if len(boundaries) == 1:
                     firsts.append(state)
                 for last, label in zip(variant, variant[1:], strict=False):
-                    blank = add(BLANK, state)
-                    state = add(label, blank, *([state] if last != label else []))
+                    blank = add(BLANK, [state])
+                    state = add(label, [blank, *([state] if last != label else [])])
                 ends.append(state)
             costs.append(costs[-1] + _LEFT_OUT_WORD_COST + _LEFT_OUT_COST * min(map(len, variants)))
-        boundaries.append(add(_BETWEEN, *ends))
+        add_boundary(ends, free=free_edges[1])
         self.labels = np.array(labels)
-        self.ways = np.full((max(map(len, ways)), len(ways)), -1)
-        for state, sources in enumerate(ways):
+        all_ways = [
+            [*plain, *(state + len(ways) for state in begun)]
+            for plain, begun in zip(ways, gaps, strict=True)
+        ]
+        self.ways = np.full((max(map(len, all_ways)), len(all_ways)), -1)
+        for state, sources in enumerate(all_ways):
             self.ways[: len(sources), state] = sources
-        self.boundaries = np.array(boundaries)
-        self.boundary_of = np.full(len(labels), -1)
-        self.boundary_of[self.boundaries] = np.arange(len(boundaries))
+        self.boundaries = np.array(boundaries).T
+        self.boundary_of = np.full((len(labels), 2), -1)
+        for kind, states in enumerate(self.boundaries):
+            self.boundary_of[states, 0] = kind
+            self.boundary_of[states, 1] = np.arange(len(states))
         self.word_of = np.array(word_of)
         self.costs = np.array(costs)
-        self.firsts = np.array([boundaries[0], *firsts])
-        self.lasts = np.array([boundaries[-1], *ends])
+        self.firsts = np.array([*boundaries[0], *firsts])
+        self.first_costs = np.zeros(len(self.firsts))
+        self.first_costs[1] = 0.0 if free_edges[0] else _GAP_COST
+        self.lasts = np.array([*boundaries[-1], *ends])
 
 
 def _spans(

@@ -12,10 +12,9 @@ from dataclasses import dataclass, replace
 from functools import cache
 from itertools import groupby, pairwise
 
-import jiwer
 import numpy as np
 
-from asr import align
+from asr import align, matching
 from asr.align import FRAME_SECONDS, Span
 from asr.errors import AlignmentError
 from asr.labels import SPACE_SYMBOL
@@ -113,21 +112,29 @@ def _read(text: str) -> tuple[list[str], list[_Unit]]:
 def _cuts(units: Sequence[_Unit], heard: Sequence[Word]) -> list[tuple[int, int]]:
     """(unit, frame): places between two words that text and transcript surely share."""
     spoken = [(part, word) for word in heard for part in normalize(word.text).split()]
-    compared = jiwer.process_words(
-        " ".join(unit.spoken for unit in units), " ".join(part for part, _ in spoken)
-    )
+    pauses = [False, *(b.start - a.end >= _PAUSE for (_, a), (_, b) in pairwise(spoken)), False]
+    runs = matching.matches([unit.spoken for unit in units], [part for part, _ in spoken], pauses[:-1])
+    runs = [run for run in runs if run[2] >= _SURE_WORDS]
     cuts: list[tuple[int, int]] = []
-    last = 0
-    for chunk in compared.alignments[0]:
-        n = chunk.ref_end_idx - chunk.ref_start_idx
-        if chunk.type != "equal" or n < _SURE_WORDS:
-            continue
+
+    def cut(unit: int, place: int, least: int = 1) -> None:
+        """Between the words heard there and before, unless that is no later than the last cut."""
+        if 0 < place < len(spoken):
+            frame = round((spoken[place - 1][1].end + spoken[place][1].start) / 2 / FRAME_SECONDS)
+            if frame >= (cuts[-1][1] if cuts else 0) + least:
+                cuts.append((unit, frame))
+
+    end, end_heard = 0, 0  # of the run before
+    for first, first_heard, n in [*runs, (len(units), len(spoken), 0)]:
+        # Between runs something else was said, perhaps the same words once more, and those would fit as well.
+        if runs and first_heard - end_heard - (first - end) >= _SURE_WORDS:
+            for unit, place in ((end, end_heard), (first, first_heard)):
+                if first == end or pauses[place]:
+                    cut(unit, place)
         for i in range(1, n):
-            before, after = (spoken[chunk.hyp_start_idx + j][1] for j in (i - 1, i))
-            frame = round((before.end + after.start) / 2 / FRAME_SECONDS)
-            if frame >= last + _PIECE_FRAMES or not cuts:
-                cuts.append((chunk.ref_start_idx + i, frame))
-                last = frame
+            is_edge = i in (1, n - 1)
+            cut(first + i, first_heard + i, 1 if is_edge else _PIECE_FRAMES)
+        end, end_heard = first + n, first_heard + n
     return cuts
 
 
@@ -148,7 +155,8 @@ def _place(
         if n_labels * (end - start) > _LARGEST_PIECE:
             placed += [[] for _ in words]
             continue
-        for spans in align.optional_spans(log_probs[start:end], words, pauses):
+        free_edges = first == 0, last == len(units)
+        for spans in align.optional_spans(log_probs[start:end], words, pauses, free_edges):
             placed.append(
                 [replace(span, start=span.start + start, end=span.end + start) for span in spans]
             )
