@@ -84,7 +84,6 @@ def test_a_bad_line_of_a_lexicon_is_named_by_file_and_number(tmp_path: Path, lin
     ("name", "content"),
     [
         ("empty.tsv", b""),
-        ("not-compressed.tsv.xz", b"a\tAH\n"),
         ("truncated.tsv.xz", lzma.compress(b"a\tAH\n" * 1000)[:-40]),
         ("latin.tsv", b"caf\xe9\tK\n"),
     ],

@@ -25,7 +25,7 @@ def commands() -> list[list[str]]:
     block = re.search(r"```\n(.*?)```", GUIDE, re.DOTALL)
     assert block
     lines = [shlex.split(line) for line in block[1].splitlines()]
-    assert all(line[0] == "asr" for line in lines)
+    assert all(line[0] == "bin/asr" for line in lines)
     return [line[1:] for line in lines]
 
 
@@ -68,7 +68,8 @@ def test_the_commands_of_the_guide_make_a_better_model(
         line = ["talk.wav" if word == "talk.m4a" else word for word in line]
         assert cli.main(line) == 0, line
         out, err = capsys.readouterr()
-        assert err == "", line
+        says_whom = line[:2] == ["data", "prepare"] and err.startswith("held out: 11 % of the sound")
+        assert err == "" or says_whom, line
         outputs[" ".join(line[:4])] = out
     prepared_lines = outputs["data prepare recordings/ -o"].splitlines()
     assert prepared_lines[0].startswith("data/yours.jsonl: 27 utterances")
