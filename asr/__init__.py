@@ -29,7 +29,7 @@ label ids. training/ makes models from manifests, which preparation makes and va
 checks; evaluation counts the models' errors, simulation measures how a stream would do live, benchmark
 what time and memory the work takes. lm makes
 language models; pronouncer gives phones to words that no lexicon has; alignment finds a given text in a
-recording. commands/ has one file a verb, arguments the values of its options, and cli the command tree;
+recording, by the words that matching finds in both. commands/ has one file a verb, arguments the values of its options, and cli the command tree;
 config reads TOML into the dataclass beside each room; paths knows the user's folders, interruption Ctrl-C,
 extras what only some installations have, and diagnosis looks at all of it.
 
