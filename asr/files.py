@@ -19,8 +19,8 @@ from asr.errors import AsrError, OutputError
 def open_text(path: str | Path) -> TextIO:
     """A UTF-8 text to read, plain or .xz; for its errors see `readable`."""
     if Path(path).suffix == ".xz":
-        return lzma.open(path, "rt", encoding="utf-8")
-    return open(path, encoding="utf-8")
+        return lzma.open(path, "rt", encoding="utf-8-sig")
+    return open(path, encoding="utf-8-sig")
 
 
 @contextmanager
