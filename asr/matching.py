@@ -14,10 +14,11 @@ from collections.abc import Iterator, Sequence
 import jiwer
 import numpy as np
 
-# What a run of words that only one text has costs beside its words, except at the ends: an error of the
-# recognition is one. A new take mostly begins after a pause.
-_GAP = 3
-_GAP_AT_PAUSE = 2
+# A word that only one of the texts has costs one, so a wrong one two. What a run of the former costs beside
+# that, except at the ends: the error of the recognition is no gap. A new take mostly begins after a pause.
+_WRONG = 2
+_GAP = 5
+_GAP_AT_PAUSE = 3
 _MOST_CELLS = 10_000_000  # words times words that are compared at once, a byte each
 _ANCHOR_WORDS = 6  # in a row, found once in either text, at which longer texts are parted
 _PAIR, _ONLY_WRITTEN, _ONLY_HEARD = range(3)
@@ -33,7 +34,7 @@ def matches(
     gaps = np.full(len(heard) + 1, _GAP, np.int32)
     gaps[:-1][np.array(pauses, bool)] = _GAP_AT_PAUSE
     runs: list[tuple[int, int, int]] = []
-    for i, j in _pairs(written, heard, gaps):
+    for i, j in _pairs(written, heard, gaps, (True, True)):
         if runs and (runs[-1][0] + runs[-1][2], runs[-1][1] + runs[-1][2]) == (i, j):
             runs[-1] = (*runs[-1][:2], runs[-1][2] + 1)
         else:
@@ -41,19 +42,25 @@ def matches(
     return runs
 
 
-def _pairs(written: Sequence[str], heard: Sequence[str], gaps: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Places of equal words. gaps: (heard + 1,) what a gap before each word heard costs."""
+def _pairs(
+    written: Sequence[str], heard: Sequence[str], gaps: np.ndarray, free: tuple[bool, bool]
+) -> Iterator[tuple[int, int]]:
+    """Places of equal words.
+
+    gaps: (heard + 1,) what a gap before each word heard costs; free: whether one costs nothing at the
+    beginning, and at the end.
+    """
     if len(written) * len(heard) <= _MOST_CELLS:
-        yield from _best_pairs(written, heard, gaps)
+        yield from _best_pairs(written, heard, gaps, free)
         return
     anchors = _anchors(written, heard)
     if not anchors:
         yield from _any_pairs(written, heard)
         return
-    ends = [(0, 0), anchors[len(anchors) // 2], (len(written), len(heard))]
-    for (i, j), (next_i, next_j) in zip(ends, ends[1:], strict=False):
-        for a, b in _pairs(written[i:next_i], heard[j:next_j], gaps[j : next_j + 1]):
-            yield i + a, j + b
+    i, j = anchors[len(anchors) // 2]
+    yield from _pairs(written[:i], heard[:j], gaps[: j + 1], (free[0], False))
+    for a, b in _pairs(written[i:], heard[j:], gaps[j:], (False, free[1])):
+        yield i + a, j + b
 
 
 def _anchors(written: Sequence[str], heard: Sequence[str]) -> list[tuple[int, int]]:
@@ -94,21 +101,26 @@ def _any_pairs(written: Sequence[str], heard: Sequence[str]) -> Iterator[tuple[i
             )
 
 
-def _best_pairs(written: Sequence[str], heard: Sequence[str], gaps: np.ndarray) -> list[tuple[int, int]]:
+def _best_pairs(
+    written: Sequence[str], heard: Sequence[str], gaps: np.ndarray, free: tuple[bool, bool]
+) -> list[tuple[int, int]]:
     """By the cheapest of all ways through both texts, in memory that grows with their product."""
     n, m = len(written), len(heard)
     ids: dict[str, int] = {}
     written_ids = [ids.setdefault(word, len(ids)) for word in written]
     heard_ids = np.array([ids.setdefault(word, len(ids)) for word in heard], np.int32)
     columns = np.arange(m + 1, dtype=np.int32)
-    opened = gaps.copy()
-    opened[[0, -1]] = 0  # before all that is heard, and after it
+    opened = gaps.copy()  # what it costs to begin a run of written words, before each word heard
+    if free[0]:
+        opened[0] = 0
+    if free[1]:
+        opened[-1] = 0
     far = 4 * (n + m + _GAP)  # more than any way costs
     # The costs of the best ways to each place of a row, by what they end with.
     pair = np.full(m + 1, far, np.int32)
     only_written = pair.copy()
-    only_heard = columns.copy()
-    only_heard[0] = pair[0] = 0
+    only_heard = columns + (0 if free[0] else int(gaps[0]))
+    pair[0] = 0
     # What each of the three comes from: two bits each.
     steps = np.zeros((n + 1, m + 1), np.uint8)
     steps[0] = _ONLY_HEARD << 4
@@ -116,11 +128,11 @@ def _best_pairs(written: Sequence[str], heard: Sequence[str], gaps: np.ndarray) 
         rows = np.stack([pair, only_written, only_heard])
         from_pair = rows.argmin(0)
         pair = np.full(m + 1, far, np.int32)
-        pair[1:] = rows.min(0)[:-1] + (heard_ids != word)
+        pair[1:] = rows.min(0)[:-1] + _WRONG * (heard_ids != word)
         rows[[_PAIR, _ONLY_HEARD]] += opened
         from_written = rows.argmin(0)
         only_written = rows.min(0) + 1
-        begun = np.minimum(pair, only_written) + (gaps if i < n else 0)
+        begun = np.minimum(pair, only_written) + (0 if i == n and free[1] else gaps)
         only_heard = np.full(m + 1, far, np.int32)
         only_heard[1:] = np.minimum.accumulate(begun - columns)[:-1] + columns[1:]
         from_heard = np.where(only_written < pair, _ONLY_WRITTEN, _PAIR)

@@ -60,6 +60,32 @@ def test_sound_that_is_no_word_of_the_text_is_passed_over() -> None:
     assert placed("_go|straight|ahead|home_", "go", "home") == ["go@1", "home@19"]
 
 
+def test_words_stand_together_where_they_could_stand_apart() -> None:
+    take = "_go|home|now_"
+    assert placed(f"{take}_fight_{take}", "go", "home", "now") == ["go@1", "home@4", "now@9"]
+    worse = take.replace("h", "k")  # a take in which one word sounds less like it
+    found = placed(f"{worse}_fight_{take}", "go", "home", "now")
+    assert found == ["go@21", "home@24", "now@29"]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_no_word_is_lost_where_text_or_recording_has_more(seed: int) -> None:
+    """Any number of words of the text that nobody says, and of sounds that it does not have."""
+    random = np.random.default_rng(seed)
+    words, path, true = [], "__", []
+    for _ in range(15):
+        word, kind = str(random.choice(["bed", "cab", "add", "ace", "dab"])), random.random()
+        words.append(word)
+        true.append(f"{word}@{len(path)}")
+        path += "_".join(word) + "|"
+        if kind < 0.3:
+            path += f"{random.choice(['jump', 'yoyo', 'quiz'])}|"
+        elif kind < 0.6:  # beside such a sound it would be what should have been said there
+            words.append(str(random.choice(["wsw", "vtv", "krk"])))
+            true.append("-")
+    assert placed(path, *words) == true
+
+
 def test_without_frames_nothing_is_there() -> None:
     assert optional_spans(np.zeros((0, len(CHARACTERS))), [[[1]], [[2]]]) == [[], []]
     assert optional_spans(log_probs_of("_a_"), []) == []
@@ -102,6 +128,33 @@ def test_times_follow_the_sound(recognizer: Recognizer, speech: np.ndarray) -> N
     for word, first, second in zip(once, *(segment.words for segment in twice.segments), strict=True):
         assert word.start == pytest.approx(first.start, abs=0.1)
         assert word.start + later == pytest.approx(second.start, abs=0.1)
+
+
+def test_a_sentence_said_three_times_and_written_once_is_found_in_one_take(
+    recognizer: Recognizer, speech: np.ndarray
+) -> None:
+    gap = np.zeros(16_000)
+    once = aligned(recognizer, speech, SENTENCE_WORDS).transcript.words
+    for takes in ([speech] * 3, [speech, gap, speech, gap, speech], [speech[: len(speech) // 2], speech]):
+        alignment = aligned(recognizer, np.concatenate(takes), SENTENCE_WORDS)
+        words = alignment.transcript.words
+        assert alignment.missing == () and len(words) == len(once)
+        assert words[-1].end - words[0].start == pytest.approx(once[-1].end - once[0].start, abs=0.15)
+
+
+def test_a_take_is_found_on_either_side_of_other_speech() -> None:
+    """By the shipped model, which hears both sentences: what was said in between is passed over."""
+    english = Recognizer.load()
+    room, look = read_audio(SENTENCE), read_audio(SENTENCE.with_name("2803-161169-0006.flac"))
+    text = "look a little closer while our guide lets the light of his lamp fall upon the black wall at your"
+    for recording, written, seconds in (
+        ([room, look, room], SENTENCE_WORDS, 1.6),
+        ([look, look, look], text, 7.4),
+        ([look, room, look], text, 7.4),
+    ):
+        words = aligned(english, np.concatenate(recording), written).transcript.words
+        assert [word.text for word in words] == written.split()
+        assert words[-1].end - words[0].start == pytest.approx(seconds, abs=0.3)
 
 
 def test_what_the_recording_lacks_is_told_with_its_place(recognizer: Recognizer, speech: np.ndarray) -> None:

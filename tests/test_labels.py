@@ -96,6 +96,11 @@ def test_an_unreadable_or_empty_lexicon_is_one_line(
         Lexicon.load(tmp_path / name)
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_word(tmp_path: Path) -> None:
+    (tmp_path / "lexicon.tsv").write_text("room\tR UW M\n", encoding="utf-8-sig")
+    assert "room" in Lexicon.load(tmp_path / "lexicon.tsv")
+
+
 def test_a_missing_lexicon_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match=r"not found; recipes/english/lexicon\.py"):
         Lexicon.load(tmp_path / "lexicon.tsv")

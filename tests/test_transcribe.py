@@ -946,7 +946,7 @@ def test_the_decoder_is_chosen_by_its_options(recognizer) -> None:
 
 def test_a_beam_of_nothing_is_wrong_usage(capsys) -> None:
     assert transcribe(record("a.wav", 3), "--beam-size", "0") == 2
-    assert "'0' is not a whole number, 1 or more" in capsys.readouterr().err
+    assert "'0' is not a whole number, 1 to 100000" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("is_terminal", [True, False])
