@@ -23,7 +23,7 @@ from asr.features import FeatureConfig, LogMel
 from asr.files import write_atomically
 from asr.labels import Labels
 from asr.metadata import KEY, Metadata, damaged, read
-from asr.model import AcousticModel, ModelConfig
+from asr.model import AcousticModel, ModelConfig, deepened
 
 _PRIOR = "log_prior."  # and the name of an output
 _SCALE = "scale."  # and the name of a tensor of integers, whose rows it multiplies
@@ -121,8 +121,9 @@ def load(path: str | Path) -> Checkpoint:
 def average(paths: Sequence[str | Path]) -> Checkpoint:
     """The mean of several checkpoints of one run: weights and batch-norm statistics.
 
-    One without self-conditioning, with which the run began, is as if it had it at no weight; the first must
-    have it. CheckpointError when they are not of one shape, or do not share labels and features.
+    One without self-conditioning, with which the run began, is as if it had it at no weight. One of fewer layers
+    is as if its new layers added nothing. The first must have them. CheckpointError when they are not of one
+    shape, or do not share labels and features.
     """
     first, *others = [load(path) for path in paths]
     mean = {
@@ -137,9 +138,15 @@ def average(paths: Sequence[str | Path]) -> Checkpoint:
         config = other.model.config
         if not config.self_conditioning:
             config = dataclasses.replace(config, self_conditioning=first.model.config.self_conditioning)
+        n_layers = config.n_layers
+        if n_layers < first.model.config.n_layers:
+            config = dataclasses.replace(config, n_layers=first.model.config.n_layers)
         if config != first.model.config or other.labels != first.labels or not same_features:
             raise CheckpointError(f"{path}: not of the same run as {paths[0]}: another shape, labels or data")
-        for name, value in other.model.state_dict().items():
+        weights = other.model.state_dict()
+        if n_layers < config.n_layers:
+            weights = deepened(weights, n_layers, first.model.state_dict())
+        for name, value in weights.items():
             if value.dtype.is_floating_point:
                 mean[name] = mean[name] + value / len(paths)
         for name, log_priors in other.log_priors.items():

@@ -305,5 +305,26 @@ class AcousticModel(nn.Module):
         return self._outputs(x), ModelState((leftovers[0], leftovers[1]), recurrent, future)
 
 
+def deepened(weights: dict[str, Tensor], n_layers: int, deeper: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of a model of n_layers as those of a deeper one that computes the same.
+
+    deeper: weights of the deeper shape. Its additional layers stand above the lower and above the upper half:
+    the middle output stays where it was. They keep their weights, but their projections become zero.
+    """
+    n_deeper = 1 + max(int(name.split(".")[1]) for name in deeper if name.startswith("layers."))
+    below, middle = (n_layers + 1) // 2, (n_deeper + 1) // 2
+    renamed = {}
+    for name, value in weights.items():
+        if name.startswith("layers."):
+            _, number, rest = name.split(".", 2)
+            i = int(number)
+            name = f"layers.{i if i < below else i - below + middle}.{rest}"
+        renamed[name] = value
+    for name, value in deeper.items():
+        if name.startswith("layers.") and name not in renamed:
+            renamed[name] = torch.zeros_like(value) if ".project." in name else value
+    return renamed
+
+
 def _log_softmax(logits: Tensor) -> Tensor:
     return logits.float().log_softmax(-1)  # autocast would leave it in half precision

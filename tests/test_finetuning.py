@@ -50,6 +50,20 @@ def test_a_model_begun_from_another_knows_at_once_what_that_one_knew(
     assert begun.validate()["word_error"] < 0.2
 
 
+def test_a_deeper_model_can_be_averaged_with_the_one_that_it_began_with(
+    corpus: Path, tmp_path: Path, base: Path
+) -> None:
+    deeper = Trainer(run_config(tmp_path, corpus, "model.n_layers=4"), torch.device("cpu"))
+    deeper.start_from(checkpoint.load(base))
+    deeper.prepare()
+    deeper.validate()
+    mean = checkpoint.average([tmp_path / "run/best.safetensors", base]).model
+    features, lengths = torch.randn(1, 60, 80), torch.tensor([60])
+    expected, _ = checkpoint.load(base).model.eval()(features, lengths)
+    found, _ = mean.eval()(features, lengths)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+
+
 def test_mean_and_deviation_are_those_the_weights_were_trained_with(
     corpus: Path, tmp_path: Path, base: Path
 ) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from asr.errors import CheckpointError, ConfigError
-from asr.model import AcousticModel
+from asr.model import AcousticModel, deepened
 
 # Modules that a model may have and the one it begins with has not.
 _OWN = ("outputs.", "middle_outputs.", "conditions.", "future.")
@@ -33,13 +33,10 @@ def copy_weights(source: AcousticModel, target: AcousticModel) -> None:
     if different:
         raise CheckpointError(f"the model to begin with is of another shape: {', '.join(different)}")
     wanted = target.state_dict()
-    given = _spread_layers(source.state_dict(), theirs["n_layers"], ours["n_layers"])
-    for i in range(ours["n_layers"]):
-        if f"layers.{i}.project.weight" not in given:
-            wanted[f"layers.{i}.project.weight"].zero_()
-            wanted[f"layers.{i}.project.bias"].zero_()
-    own = _OWN if ours["n_layers"] == theirs["n_layers"] else (*_OWN, "layers.")
-    absent = [name for name in wanted if name not in given and not name.startswith(own)]
+    given = source.state_dict()
+    if ours["n_layers"] > theirs["n_layers"]:
+        given = deepened(given, theirs["n_layers"], wanted)
+    absent = [name for name in wanted if name not in given and not name.startswith(_OWN)]
     assert not absent, absent  # the configurations agree, so the layers do
     fewer_directions = ours["bidirectional"] != theirs["bidirectional"]
     for name, value in wanted.items():
@@ -52,19 +49,6 @@ def copy_weights(source: AcousticModel, target: AcousticModel) -> None:
             value.copy_(given[name])
         elif is_recurrent:
             _copy_cells(given[name], value, theirs["n_hidden"], ours["n_hidden"], name)
-
-
-def _spread_layers(weights: dict[str, Tensor], n_source: int, n_target: int) -> dict[str, Tensor]:
-    """Number the layers as in a model of n_target, so that the middle output stays above the same ones."""
-    below, middle = (n_source + 1) // 2, (n_target + 1) // 2
-    renamed = {}
-    for name, value in weights.items():
-        if name.startswith("layers."):
-            _, number, rest = name.split(".", 2)
-            i = int(number)
-            name = f"layers.{i if i < below else i - below + middle}.{rest}"
-        renamed[name] = value
-    return renamed
 
 
 def _copy_cells(source: Tensor, target: Tensor, n_source: int, n_target: int, name: str) -> None:
