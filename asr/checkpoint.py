@@ -121,9 +121,9 @@ def load(path: str | Path) -> Checkpoint:
 def average(paths: Sequence[str | Path]) -> Checkpoint:
     """The mean of several checkpoints of one run: weights and batch-norm statistics.
 
-    One without self-conditioning, with which the run began, is as if it had it at no weight. One of fewer
-    layers is as if its new layers added nothing. The first must have them. CheckpointError when they are not of
-    one shape, or do not share labels and features.
+    One without self-conditioning, with which the run began, is as if it had it at no weight. One of
+    fewer layers is as if its new layers added nothing. The first must have them. CheckpointError when
+    they are not of one shape, or do not share labels and features.
     """
     first, *others = [load(path) for path in paths]
     mean = {
