@@ -75,6 +75,9 @@ def write_text(path: Path, text: str, *, overwrite: bool) -> None:
     DiskFullError; OutputError.
     """
     try:
+        if path.exists() and not path.is_file():  # a device or a pipe is written to, not replaced
+            path.write_text(text, encoding="utf-8", newline="\n")
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         # A random name cannot meet that of a process on another machine; O_EXCL follows no link.
         temporary = path.with_name(f".asr-{secrets.token_hex(8)}.partial")

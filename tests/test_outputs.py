@@ -111,8 +111,8 @@ def test_a_run_does_not_replace_the_model_that_it_begins_with(
 
 
 def test_devices_and_pipes_are_written_to_and_not_replaced(tmp_path: Path) -> None:
-    write_text(os.devnull, "gone")
+    write_text(Path(os.devnull), "gone", overwrite=True)
     assert not Path(os.devnull).is_file()
     with pytest.raises(OutputError, match="cannot be written"):
-        write_text(tmp_path, "a folder")
+        write_text(tmp_path, "a folder", overwrite=True)
     assert list(tmp_path.iterdir()) == []
